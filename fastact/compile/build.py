@@ -1,0 +1,107 @@
+"""Python functions -> object code, through Numba and LLVM. The only room that imports Numba.
+
+An object has no tie to the process that made it: no absolute address, no library call but
+memcpy and memset. So it can be stored and loaded by any later process with llvmlite alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import llvmlite.binding as llvm
+from numba import cfunc, types
+
+from fastact.activations.directions import Direction
+from fastact.activations.record import Activation
+from fastact.compile import driver
+from fastact.compile.cpu import CPU
+from fastact.compile.kernels import KERNEL_SIGNATURE, STORAGE, elementwise_kernel
+from fastact.compile.loading import target_machine
+from fastact.compile.specialize import specialize
+
+WORD = types.intp
+ENTRY_SIGNATURES = {
+    "ufunc_loop": types.void(WORD, WORD, WORD, WORD),
+    "elementwise_task": WORD(WORD, WORD, WORD),
+    "worker": WORD(WORD),
+}
+
+
+def module_of(function: Callable[..., Any], signature: Any, symbol: str) -> Any:
+    """Compile a function; returns its optimised LLVM module, only `symbol` visible."""
+    compiled = cfunc(signature, forceinline=True, error_model="numpy")(function)
+    module = llvm.parse_assembly(compiled._library.get_llvm_str())
+    for f in module.functions:
+        if not f.is_declaration:
+            if f.name == compiled._wrapper_name:
+                f.name = symbol
+                f.linkage = "external"
+            else:
+                f.linkage = "internal"
+    for v in module.global_variables:
+        if not v.is_declaration:
+            v.linkage = "internal"
+    return module
+
+
+def emit(module: Any) -> bytes:
+    """Object code of a module, what nothing calls left out."""
+    machine = target_machine()
+    options = llvm.create_pipeline_tuning_options(speed_level=0)
+    passes = llvm.create_pass_builder(machine, options)
+    manager = llvm.create_new_module_pass_manager()
+    manager.add_global_dead_code_eliminate_pass()
+    manager.run(module, passes)
+    module.verify()
+    return bytes(machine.emit_object(module))
+
+
+def build_driver() -> bytes:
+    """The engine's own functions as one object."""
+    modules = [
+        module_of(getattr(driver, name).py_func, signature, f"fastact_{name}")
+        for name, signature in ENTRY_SIGNATURES.items()
+    ]
+    whole = modules[0]
+    for module in modules[1:]:
+        whole.link_in(module)
+    return emit(whole)
+
+
+def program(record: Activation, direction: Direction, computing: str) -> Any:
+    """The scalar function of one direction of an op, compiled for a computing dtype."""
+    from numba import njit
+
+    parameters = "".join(f", {p.name}" for p in record.parameters)
+    head = ", ".join(direction.arrays) + parameters
+    body = direction.expression.format(p=parameters)
+    scope = {
+        name: specialize(source, computing, CPU)
+        for name in ("forward", "grad", "grad_from_output")
+        if (source := getattr(record, name)) is not None
+    }
+    exec(f"def program({head}): return {body}", scope)  # noqa: S102
+    return njit(scope["program"], forceinline=True, error_model="numpy")
+
+
+def kernel_module(
+    record: Activation, direction: Direction, dtype: str, broadcast: bool, symbol: str
+) -> Any:
+    """The LLVM module of one kernel."""
+    computing = STORAGE[dtype][1]
+    kernel = elementwise_kernel(
+        program(record, direction, computing),
+        dtype,
+        len(direction.arrays),
+        len(record.parameters),
+        len(direction.outputs),
+        broadcast,
+    )
+    return module_of(kernel, KERNEL_SIGNATURE, symbol)
+
+
+def build_kernel(
+    record: Activation, direction: Direction, dtype: str, broadcast: bool, symbol: str
+) -> bytes:
+    """Object code of one kernel."""
+    return emit(kernel_module(record, direction, dtype, broadcast, symbol))

@@ -1,0 +1,399 @@
+"""The compiled code that stands between NumPy and the kernels.
+
+`ufunc_loop` has NumPy's inner-loop signature and serves every elementwise op and dtype: the
+data pointer names the kernel. It stages what is not contiguous, and the last partial block,
+through a small scratch area, so that each element passes through the same vector code
+whatever its position, stride or thread; and it shares large ranges with the worker pool.
+
+The pool is our own, a few hundred lines of pthreads less: the threading layers that come with
+Numba abort when two Python threads run at once (workqueue) or kill a forked child (GNU
+OpenMP). A call that finds the pool busy, or itself in a forked child, computes alone.
+"""
+
+from __future__ import annotations
+
+from numba import njit
+
+from fastact.compile.abi import (
+    BLOCK,
+    FUNCTIONS,
+    JOB_CONTEXT,
+    JOB_GRAIN,
+    JOB_NEXT,
+    JOB_TASK,
+    JOB_TOTAL,
+    ENTRIES,
+    LOOP_ARRAYS,
+    LOOP_DEFAULTS,
+    LOOP_INDEX,
+    LOOP_ITEMSIZE,
+    LOOP_KERNEL,
+    LOOP_OUTPUTS,
+    LOOP_PARAMETER_ITEMSIZE,
+    LOOP_PARAMETERS,
+    LOOP_STATE,
+    LOOP_THRESHOLD,
+    MAX_OPERANDS,
+    STATE_ACTIVE,
+    STATE_DONE,
+    STATE_ENTRIES,
+    STATE_FUNCTIONS,
+    STATE_GENERATION,
+    STATE_JOB,
+    STATE_JOINED,
+    STATE_MUTEX,
+    STATE_OWNED,
+    STATE_PID,
+    STATE_RESOLVE,
+    STATE_SIG_BLOCK,
+    STATE_SIGNALS,
+    STATE_STARTED,
+    STATE_TARGET,
+    STATE_THREADS,
+    STATE_WORK,
+    TARGET_AUTO,
+    TARGET_SERIAL,
+)
+from fastact.compile.machine import (
+    atomic_add,
+    atomic_load,
+    atomic_store,
+    call0,
+    call1,
+    call2,
+    call3,
+    call4,
+    clear_bytes,
+    clear_float_flags,
+    compare_and_swap,
+    copy_bytes,
+    load,
+    move2,
+    move4,
+    move8,
+    pause,
+    stack,
+    store,
+)
+
+# Elements staged at once. Eight operands of eight bytes fill 32 KiB: they stay in the
+# first-level cache beside the strided lines that they come from.
+CHUNK = 512
+SCRATCH = CHUNK * 8
+SCRATCH_BYTES = SCRATCH * MAX_OPERANDS
+OPERAND_BYTES = MAX_OPERANDS * 8
+
+# A worker that has finished looks for the next job this often before it sleeps: about 30 us,
+# the time between the calls of a training step; waking a sleeping thread costs 5 to 50 us.
+SPINS = 600
+
+PTHREAD_CREATE, PTHREAD_DETACH, PTHREAD_SIGMASK, SIGFILLSET = range(
+    STATE_FUNCTIONS, STATE_FUNCTIONS + 4
+)
+MUTEX_LOCK = STATE_FUNCTIONS + FUNCTIONS.index("pthread_mutex_lock")
+MUTEX_UNLOCK = STATE_FUNCTIONS + FUNCTIONS.index("pthread_mutex_unlock")
+COND_WAIT = STATE_FUNCTIONS + FUNCTIONS.index("pthread_cond_wait")
+COND_SIGNAL = STATE_FUNCTIONS + FUNCTIONS.index("pthread_cond_signal")
+COND_BROADCAST = STATE_FUNCTIONS + FUNCTIONS.index("pthread_cond_broadcast")
+GETPID = STATE_FUNCTIONS + FUNCTIONS.index("getpid")
+FECLEAREXCEPT = STATE_FUNCTIONS + FUNCTIONS.index("feclearexcept")
+ELEMENTWISE_TASK = STATE_ENTRIES + ENTRIES.index("elementwise_task")
+WORKER = STATE_ENTRIES + ENTRIES.index("worker")
+
+# Slots of an elementwise job, after the common ones.
+E_KERNEL = JOB_CONTEXT
+E_INPUTS = JOB_CONTEXT + 1  # operands to stage on the way in
+E_FIXED = JOB_CONTEXT + 2  # scalar parameters, passed as they are
+E_OUTPUTS = JOB_CONTEXT + 3
+E_ITEMSIZE = JOB_CONTEXT + 4
+E_PARAMETER_ITEMSIZE = JOB_CONTEXT + 5
+E_ARRAYS = JOB_CONTEXT + 6
+E_POINTERS = JOB_CONTEXT + 8
+E_STEPS = E_POINTERS + MAX_OPERANDS
+JOB_BYTES = 8 * 48
+
+compiled = njit(error_model="numpy", forceinline=True)
+
+
+@compiled
+def slot(base, index):
+    return load(base + 8 * index)
+
+
+@compiled
+def set_slot(base, index, value):
+    store(base + 8 * index, value)
+
+
+# --------------------------------------------------------------------------- pool
+
+
+@compiled
+def lock(state):
+    call1(slot(state, MUTEX_LOCK), state + 8 * STATE_MUTEX)
+
+
+@compiled
+def unlock(state):
+    call1(slot(state, MUTEX_UNLOCK), state + 8 * STATE_MUTEX)
+
+
+@compiled
+def wait(state, condition):
+    call2(slot(state, COND_WAIT), state + 8 * condition, state + 8 * STATE_MUTEX)
+
+
+@compiled
+def work(job):
+    """Take ranges of a job until none is left."""
+    total = slot(job, JOB_TOTAL)
+    grain = slot(job, JOB_GRAIN)
+    while True:
+        start = atomic_add(job + 8 * JOB_NEXT, grain)
+        if start >= total:
+            break
+        call3(slot(job, JOB_TASK), job, start, min(start + grain, total))
+
+
+@compiled
+def worker(state):
+    """The life of a worker thread: wait for a job, join it, take ranges, leave."""
+    signals = state + 8 * STATE_SIGNALS
+    call1(slot(state, SIGFILLSET), signals)
+    call3(slot(state, PTHREAD_SIGMASK), slot(state, STATE_SIG_BLOCK), signals, 0)
+    generation = state + 8 * STATE_GENERATION
+    seen = 0
+    while True:
+        spins = 0
+        while atomic_load(generation) == seen and spins < SPINS:
+            pause()
+            spins += 1
+        lock(state)
+        while atomic_load(generation) == seen:
+            wait(state, STATE_WORK)
+        seen = atomic_load(generation)
+        job = slot(state, STATE_JOB)
+        joined = slot(state, STATE_JOINED)
+        if job != 0 and joined < slot(state, STATE_THREADS) - 1:
+            set_slot(state, STATE_JOINED, joined + 1)
+            set_slot(state, STATE_ACTIVE, slot(state, STATE_ACTIVE) + 1)
+            unlock(state)
+            work(job)
+            lock(state)
+            active = slot(state, STATE_ACTIVE) - 1
+            atomic_store(state + 8 * STATE_ACTIVE, active)
+            if active == 0:
+                call1(slot(state, COND_SIGNAL), state + 8 * STATE_DONE)
+        unlock(state)
+    return 0
+
+
+@compiled
+def start_workers(state, wanted):
+    """Create the workers that are missing; fewer is no error."""
+    started = slot(state, STATE_STARTED)
+    thread = stack(64)
+    while started < wanted:
+        failed = call4(slot(state, PTHREAD_CREATE), thread, 0, slot(state, WORKER), state)
+        if failed & 0xFFFFFFFF != 0:
+            break
+        call1(slot(state, PTHREAD_DETACH), load(thread))
+        started += 1
+        set_slot(state, STATE_STARTED, started)
+    return started
+
+
+@compiled
+def acquire_pool(state):
+    """True if the calling thread now owns the pool and must share its job."""
+    if slot(state, STATE_THREADS) < 2 or slot(state, STATE_TARGET) == TARGET_SERIAL:
+        return False
+    if call0(slot(state, GETPID)) & 0xFFFFFFFF != slot(state, STATE_PID):
+        return False
+    if not compare_and_swap(state + 8 * STATE_OWNED, 0, 1):
+        return False
+    if start_workers(state, slot(state, STATE_THREADS) - 1) == 0:
+        atomic_store(state + 8 * STATE_OWNED, 0)
+        return False
+    return True
+
+
+@compiled
+def share(state, job):
+    """Run a job on the pool that the caller owns, and release the pool."""
+    lock(state)
+    set_slot(state, STATE_JOB, job)
+    set_slot(state, STATE_JOINED, 0)
+    atomic_add(state + 8 * STATE_GENERATION, 1)
+    call1(slot(state, COND_BROADCAST), state + 8 * STATE_WORK)
+    unlock(state)
+    work(job)
+    lock(state)
+    set_slot(state, STATE_JOB, 0)  # closed: nobody joins any more
+    unlock(state)
+    spins = 0
+    while atomic_load(state + 8 * STATE_ACTIVE) != 0 and spins < SPINS:
+        pause()
+        spins += 1
+    lock(state)
+    while slot(state, STATE_ACTIVE) != 0:
+        wait(state, STATE_DONE)
+    unlock(state)
+    atomic_store(state + 8 * STATE_OWNED, 0)
+
+
+# -------------------------------------------------------------------- elementwise
+
+
+@compiled
+def gather(destination, source, step, count, itemsize):
+    """Strided elements to contiguous ones."""
+    if step == itemsize:
+        copy_bytes(destination, source, count * itemsize)
+    elif itemsize == 4:
+        for i in range(count):
+            move4(destination + 4 * i, source + step * i)
+    elif itemsize == 8:
+        for i in range(count):
+            move8(destination + 8 * i, source + step * i)
+    else:
+        for i in range(count):
+            move2(destination + 2 * i, source + step * i)
+
+
+@compiled
+def scatter(destination, step, source, count, itemsize):
+    """Contiguous elements to strided ones."""
+    if step == itemsize:
+        copy_bytes(destination, source, count * itemsize)
+    elif itemsize == 4:
+        for i in range(count):
+            move4(destination + step * i, source + 4 * i)
+    elif itemsize == 8:
+        for i in range(count):
+            move8(destination + step * i, source + 8 * i)
+    else:
+        for i in range(count):
+            move2(destination + step * i, source + 2 * i)
+
+
+@compiled
+def operand_itemsize(job, index):
+    """Bytes per element: broadcast parameters have an itemsize of their own."""
+    arrays = slot(job, E_ARRAYS)
+    if index >= arrays and index < slot(job, E_INPUTS):
+        return slot(job, E_PARAMETER_ITEMSIZE)
+    return slot(job, E_ITEMSIZE)
+
+
+@compiled
+def elementwise_task(job, start, stop):
+    """Elements start to stop of an elementwise job."""
+    kernel = slot(job, E_KERNEL)
+    inputs = slot(job, E_INPUTS)
+    fixed = slot(job, E_FIXED)
+    first_output = inputs + fixed
+    operands = first_output + slot(job, E_OUTPUTS)
+    current = stack(OPERAND_BYTES)
+    scratch = stack(SCRATCH_BYTES)
+
+    contiguous = True
+    for k in range(operands):
+        step = slot(job, E_STEPS + k)
+        pointer = slot(job, E_POINTERS + k)
+        if k >= inputs and k < first_output:
+            set_slot(current, k, pointer)
+        else:
+            contiguous = contiguous and step == operand_itemsize(job, k)
+            set_slot(current, k, pointer + start * step)
+    if contiguous:
+        blocks = (stop - start) // BLOCK
+        if blocks > 0:
+            call2(kernel, blocks, current)
+            start += blocks * BLOCK
+
+    while start < stop:
+        count = min(stop - start, CHUNK)
+        blocks = (count + BLOCK - 1) // BLOCK
+        whole = blocks * BLOCK == count
+        for k in range(operands):
+            if k < inputs or k >= first_output:
+                itemsize = operand_itemsize(job, k)
+                step = slot(job, E_STEPS + k)
+                source = slot(job, E_POINTERS + k) + start * step
+                if whole and step == itemsize:
+                    set_slot(current, k, source)
+                else:
+                    area = scratch + SCRATCH * k
+                    set_slot(current, k, area)
+                    if k < inputs:
+                        if not whole:
+                            clear_bytes(area + (blocks - 1) * BLOCK * itemsize, BLOCK * itemsize)
+                        gather(area, source, step, count, itemsize)
+        call2(kernel, blocks, current)
+        for k in range(first_output, operands):
+            itemsize = slot(job, E_ITEMSIZE)
+            step = slot(job, E_STEPS + k)
+            if not (whole and step == itemsize):
+                target = slot(job, E_POINTERS + k) + start * step
+                scatter(target, step, scratch + SCRATCH * k, count, itemsize)
+        start += count
+    return 0
+
+
+@compiled
+def ufunc_loop(args, dims, steps, loop):
+    """NumPy's inner loop for every elementwise ufunc of fastact."""
+    state = slot(loop, LOOP_STATE)
+    count = load(dims)
+    arrays = slot(loop, LOOP_ARRAYS)
+    parameters = slot(loop, LOOP_PARAMETERS)
+    outputs = slot(loop, LOOP_OUTPUTS)
+    defaults = slot(loop, LOOP_DEFAULTS)
+    job = stack(JOB_BYTES)
+
+    source = 0
+    broadcast = 0
+    for k in range(arrays + parameters + outputs):
+        if defaults != 0 and k >= arrays and k < arrays + parameters:
+            set_slot(job, E_POINTERS + k, defaults + 8 * (k - arrays))
+            set_slot(job, E_STEPS + k, 0)
+        else:
+            step = slot(steps, source)
+            set_slot(job, E_POINTERS + k, slot(args, source))
+            set_slot(job, E_STEPS + k, step)
+            source += 1
+            if k >= arrays and k < arrays + parameters and step != 0 and count > 1:
+                broadcast = 1
+
+    kernel = slot(loop, LOOP_KERNEL + broadcast)
+    if kernel == 0:
+        call2(slot(state, STATE_RESOLVE), slot(loop, LOOP_INDEX), broadcast)
+        kernel = slot(loop, LOOP_KERNEL + broadcast)
+        if kernel == 0:
+            return
+
+    set_slot(job, E_KERNEL, kernel)
+    set_slot(job, E_INPUTS, arrays + parameters * broadcast)
+    set_slot(job, E_FIXED, parameters * (1 - broadcast))
+    set_slot(job, E_OUTPUTS, outputs)
+    set_slot(job, E_ARRAYS, arrays)
+    set_slot(job, E_ITEMSIZE, slot(loop, LOOP_ITEMSIZE))
+    set_slot(job, E_PARAMETER_ITEMSIZE, slot(loop, LOOP_PARAMETER_ITEMSIZE))
+
+    threshold = slot(loop, LOOP_THRESHOLD)
+    if slot(state, STATE_TARGET) != TARGET_AUTO:
+        threshold = 2 * BLOCK
+    if count >= threshold and acquire_pool(state):
+        # Four ranges a thread even out a core that is busy elsewhere; whole blocks keep
+        # the ranges on the contiguous path.
+        pieces = 4 * slot(state, STATE_THREADS)
+        grain = (count // pieces // BLOCK + 1) * BLOCK
+        set_slot(job, JOB_TASK, slot(state, ELEMENTWISE_TASK))
+        set_slot(job, JOB_TOTAL, count)
+        set_slot(job, JOB_GRAIN, grain)
+        set_slot(job, JOB_NEXT, 0)
+        share(state, job)
+    else:
+        call3(slot(state, ELEMENTWISE_TASK), job, 0, count)
+    clear_float_flags(slot(state, FECLEAREXCEPT))

@@ -1,0 +1,236 @@
+"""Raw memory, C calls and atomics for compiled code: what Numba's array layer hides.
+
+Addresses are plain 64-bit integers (`intp`). Everything compiles to one or a few
+instructions and nothing can raise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+WORD = ir.IntType(64)
+BYTE = ir.IntType(8)
+X86 = llvm.get_process_triple().split("-")[0] in ("x86_64", "amd64", "i686")
+
+
+def pointer(builder: Any, address: Any, type_: Any) -> Any:
+    return builder.inttoptr(address, type_.as_pointer())
+
+
+@intrinsic
+def load(typingctx, address):
+    """The 64-bit word at an address."""
+
+    def codegen(context, builder, signature, args):
+        return builder.load(pointer(builder, args[0], WORD))
+
+    return types.intp(types.intp), codegen
+
+
+@intrinsic
+def store(typingctx, address, value):
+    """Write a 64-bit word."""
+
+    def codegen(context, builder, signature, args):
+        builder.store(args[1], pointer(builder, args[0], WORD))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), codegen
+
+
+def mover(bits: int) -> Any:
+    """A function that copies one element of this many bits between two addresses."""
+    item = ir.IntType(bits)
+
+    @intrinsic
+    def move(typingctx, destination, source):
+        def codegen(context, builder, signature, args):
+            value = builder.load(pointer(builder, args[1], item))
+            builder.store(value, pointer(builder, args[0], item))
+            return context.get_dummy_value()
+
+        return types.void(types.intp, types.intp), codegen
+
+    return move
+
+
+move2, move4, move8 = mover(16), mover(32), mover(64)
+
+
+@intrinsic
+def copy_bytes(typingctx, destination, source, count):
+    """memcpy of non-overlapping memory."""
+
+    def codegen(context, builder, signature, args):
+        cgutils.raw_memcpy(
+            builder,
+            pointer(builder, args[0], BYTE),
+            pointer(builder, args[1], BYTE),
+            args[2],
+            1,
+        )
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
+def clear_bytes(typingctx, destination, count):
+    """memset to zero."""
+
+    def codegen(context, builder, signature, args):
+        cgutils.memset(builder, pointer(builder, args[0], BYTE), args[1], 0)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), codegen
+
+
+@intrinsic
+def stack(typingctx, size):
+    """Address of `size` (a literal) bytes on the stack, aligned to a cache line."""
+    if not isinstance(size, types.IntegerLiteral):
+        return None
+    count = size.literal_value
+
+    def codegen(context, builder, signature, args):
+        with builder.goto_entry_block():
+            area = builder.alloca(BYTE, ir.Constant(WORD, count))
+            area.align = 64
+        return builder.ptrtoint(area, WORD)
+
+    return types.intp(size), codegen
+
+
+def caller(arity: int) -> Any:
+    """A function that calls a C function, given by address, with 64-bit arguments."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        fnty = ir.FunctionType(WORD, [WORD] * arity)
+        return builder.call(pointer(builder, args[0], fnty), args[1:])
+
+    word = types.intp
+    if arity == 0:
+
+        @intrinsic
+        def call(typingctx, function):
+            return word(word), codegen
+
+    elif arity == 1:
+
+        @intrinsic
+        def call(typingctx, function, a):
+            return word(word, word), codegen
+
+    elif arity == 2:
+
+        @intrinsic
+        def call(typingctx, function, a, b):
+            return word(word, word, word), codegen
+
+    elif arity == 3:
+
+        @intrinsic
+        def call(typingctx, function, a, b, c):
+            return word(word, word, word, word), codegen
+
+    else:
+
+        @intrinsic
+        def call(typingctx, function, a, b, c, d):
+            return word(word, word, word, word, word), codegen
+
+    return call
+
+
+call0, call1, call2, call3, call4 = (caller(n) for n in range(5))
+
+
+@intrinsic
+def atomic_add(typingctx, address, value):
+    """Add to a word; returns what it held before."""
+
+    def codegen(context, builder, signature, args):
+        return builder.atomic_rmw("add", pointer(builder, args[0], WORD), args[1], "seq_cst")
+
+    return types.intp(types.intp, types.intp), codegen
+
+
+@intrinsic
+def atomic_load(typingctx, address):
+    def codegen(context, builder, signature, args):
+        return builder.load_atomic(pointer(builder, args[0], WORD), "seq_cst", 8)
+
+    return types.intp(types.intp), codegen
+
+
+@intrinsic
+def atomic_store(typingctx, address, value):
+    def codegen(context, builder, signature, args):
+        builder.store_atomic(args[1], pointer(builder, args[0], WORD), "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), codegen
+
+
+@intrinsic
+def compare_and_swap(typingctx, address, expected, value):
+    """Write value if the word holds expected; True if it did."""
+
+    def codegen(context, builder, signature, args):
+        pair = builder.cmpxchg(
+            pointer(builder, args[0], WORD), args[1], args[2], "seq_cst", "seq_cst"
+        )
+        return builder.extract_value(pair, 1)
+
+    return types.boolean(types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
+def pause(typingctx):
+    """Tell the processor that this is a waiting loop."""
+
+    def codegen(context, builder, signature, args):
+        if X86:
+            fnty = ir.FunctionType(ir.VoidType(), [])
+            name = "llvm.x86.sse2.pause"
+            builder.call(cgutils.get_or_insert_function(builder.module, fnty, name), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def clear_float_flags(typingctx, feclearexcept):
+    """Clear the sticky floating-point exceptions: NumPy reads them after each loop.
+
+    A `select` evaluates both sides, so a kernel can raise a flag for a value that never
+    reaches its result. On x86 the control register is rewritten only if a flag is up
+    (reading it costs a nanosecond, glibc's feclearexcept about fifteen).
+    """
+
+    def codegen(context, builder, signature, args):
+        if not X86:
+            fnty = ir.FunctionType(ir.IntType(32), [ir.IntType(32)])
+            builder.call(pointer(builder, args[0], fnty), [ir.Constant(ir.IntType(32), 0x1F)])
+            return context.get_dummy_value()
+        i32 = ir.IntType(32)
+        slot = cgutils.alloca_once(builder, i32)
+        fnty = ir.FunctionType(ir.VoidType(), [BYTE.as_pointer()])
+        raw = builder.bitcast(slot, BYTE.as_pointer())
+        read = cgutils.get_or_insert_function(builder.module, fnty, "llvm.x86.sse.stmxcsr")
+        write = cgutils.get_or_insert_function(builder.module, fnty, "llvm.x86.sse.ldmxcsr")
+        builder.call(read, [raw])
+        status = builder.load(slot)
+        raised = builder.icmp_unsigned("!=", builder.and_(status, i32(0x3F)), i32(0))
+        with builder.if_then(raised):
+            builder.store(builder.and_(status, i32(0xFFFFFFC0)), slot)
+            builder.call(write, [raw])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), codegen

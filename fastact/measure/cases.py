@@ -1,0 +1,99 @@
+"""What is measured: one operation in one direction, on one dtype and shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from fastact.activations.directions import DIRECTIONS
+from fastact.measure.catalogue import directions_of, is_rowwise
+
+ITEMSIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+DTYPES = tuple(ITEMSIZE)
+SIZES = (16, 1 << 10, 16 << 10, 1 << 20, 16 << 20)
+
+# From this size on all cores are compared with all cores; below it, one thread with one.
+ALL_CORES_FROM = 1 << 18
+
+# How a row-wise operation gets its elements: rows of these lengths, and columns of these
+# counts reduced over the first axis.
+ROW_LENGTHS = (128, 1024, 32768)
+COLUMN_COUNTS = (128, 1024)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement; `axis` is given for row-wise operations only."""
+
+    op: str
+    direction: str = "forward"
+    dtype: str = "float32"
+    shape: tuple[int, ...] = (16 << 10,)
+    axis: int | None = None
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that must be read and written."""
+        direction = DIRECTIONS[self.direction]
+        arrays = len(direction.arrays) + len(direction.outputs)
+        return arrays * ITEMSIZE[self.dtype] * self.size
+
+    @property
+    def all_cores(self) -> bool:
+        return self.size >= ALL_CORES_FROM
+
+    @property
+    def label(self) -> str:
+        """The operation, and for a row-wise one what is reduced: rows or columns."""
+        if self.axis is None:
+            return self.op
+        return f"{self.op} {self.shape[1]} {'rows' if self.axis else 'columns'}"
+
+
+def size_name(size: int) -> str:
+    """16384 -> "16 Ki"."""
+    for unit, name in ((1 << 20, "Mi"), (1 << 10, "Ki")):
+        if size >= unit and size % unit == 0:
+            return f"{size // unit} {name}"
+    return str(size)
+
+
+def row_shapes(size: int) -> Iterator[tuple[tuple[int, int], int]]:
+    """The shapes and axes in which `size` elements are given to a row-wise operation."""
+    for length in [n for n in ROW_LENGTHS if 4 * n <= size] or [size]:
+        yield (size // length, length), -1
+    for columns in COLUMN_COUNTS:
+        if columns * columns <= size:
+            yield (size // columns, columns), 0
+
+
+def cases_of(op: str, direction: str, dtype: str, size: int) -> list[Case]:
+    """The cases of one operation, none if it lacks the direction."""
+    if direction not in directions_of(op):
+        return []
+    if is_rowwise(op):
+        return [Case(op, direction, dtype, shape, axis) for shape, axis in row_shapes(size)]
+    return [Case(op, direction, dtype, (size,))]
+
+
+def grid(
+    ops: Iterable[str],
+    directions: Iterable[str],
+    dtypes: Iterable[str],
+    sizes: Iterable[int],
+) -> list[Case]:
+    """Every combination that exists; the operation varies fastest."""
+    ops, directions, sizes = list(ops), list(directions), list(sizes)
+    return [
+        case
+        for dtype in dtypes
+        for size in sizes
+        for direction in directions
+        for op in ops
+        for case in cases_of(op, direction, dtype, size)
+    ]

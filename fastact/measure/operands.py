@@ -1,0 +1,51 @@
+"""The arrays that providers read and write, shared by all of them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from fastact.measure.cases import Case
+
+SEED = 20240607
+SPREAD = 3.0  # standard deviation of the inputs: both tails and the middle of every curve
+INPUTS = ("x", "dy", "y")
+OUTPUTS = ("out", "out2")
+
+
+def numpy_dtype(name: str) -> Any:
+    """The NumPy dtype of a name; bfloat16 comes from ml_dtypes."""
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
+
+
+@lru_cache(maxsize=None)
+def array(name: str, dtype: str, shape: tuple[int, ...]) -> Any:
+    """One operand: normal random numbers, the same in every run, or a result to write to.
+
+    `y` stands for a forward result: what a backward pass costs does not depend on the values.
+    Results are filled, so that their pages are in memory before anything is timed.
+    """
+    if name in OUTPUTS:
+        return np.ones(shape, numpy_dtype(dtype))
+    values = np.random.default_rng((SEED, INPUTS.index(name)))
+    normal = values.standard_normal(shape, dtype=np.float32) * np.float32(SPREAD)
+    return normal.astype(numpy_dtype(dtype))
+
+
+def operand(case: Case, name: str) -> Any:
+    """The operand of a case by its name in a provider's statement."""
+    return case.axis if name == "axis" else array(name, case.dtype, case.shape)
+
+
+NAMES = (*INPUTS, *OUTPUTS, "axis")
+
+
+def forget() -> None:
+    """Give the memory of all arrays back."""
+    array.cache_clear()

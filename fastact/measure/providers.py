@@ -1,0 +1,127 @@
+"""Who computes an operation: one table, from a provider's name to the work it does for a case.
+
+Every provider gets the same inputs and, where its interface allows it, the same preallocated
+result. What it runs is the expression that the operation's record gives for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+import fastact as fa
+from fastact.activations.directions import DIRECTIONS
+from fastact.measure import operands
+from fastact.measure.cases import Case
+from fastact.measure.catalogue import function_of, record_of
+from fastact.measure.copying import copier
+from fastact.measure.expressions import naive, with_out
+from fastact.measure.threads import torch_threads
+from fastact.measure.torch_forms import BACKWARD
+from fastact.measure.work import Work, names_in
+
+# A case and the name of an operand -> the operand.
+Lookup = Callable[[Case, str], Any]
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One competitor: its title in tables, and how it gets from a case to work.
+
+    `build` returns None where the provider has no form of the operation. `cores` says in which
+    comparison it takes part: of single threads ("one"), of all cores ("all") or both.
+    """
+
+    title: str
+    build: Callable[[Case, Lookup], Work | None]
+    cores: str = "both"
+
+
+def assemble(case: Case, expression: str, lookup: Lookup, **names: Any) -> Work | None:
+    """The work of an expression: its operands, the op's parameters, and further names."""
+    if not expression:
+        return None
+    used = {n: lookup(case, n) for n in names_in(expression) if n in operands.NAMES}
+    return Work(expression, record_of(case.op).parameter_values() | names | used)
+
+
+def naive_numpy(case: Case, lookup: Lookup) -> Work | None:
+    expression = naive(case.op, case.direction, record_of(case.op).numpy)
+    return assemble(case, expression and with_out(expression), lookup, np=np)
+
+
+def stable_numpy(case: Case, lookup: Lookup) -> Work | None:
+    stable = record_of(case.op).stable if case.direction == "forward" else ""
+    return assemble(case, stable and with_out(stable), lookup, np=np)
+
+
+def scipy(case: Case, lookup: Lookup) -> Work | None:
+    """SciPy has forward functions only, and computes half types in double precision."""
+    form = record_of(case.op).scipy if case.direction == "forward" else ""
+    if not form or case.dtype not in ("float32", "float64") or not find_spec("scipy"):
+        return None
+    import scipy.special
+
+    return assemble(case, form, lookup, np=np, scipy=scipy, special=scipy.special)
+
+
+def tensor(lookup: Lookup, case: Case, name: str) -> Any:
+    """An operand as a tensor on the same memory."""
+    import torch
+
+    value = lookup(case, name)
+    if name == "axis":
+        return value
+    if case.dtype == "bfloat16":
+        return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(value)
+
+
+def torch(case: Case, lookup: Lookup, all_cores: bool) -> Work | None:
+    forms = BACKWARD.get(case.direction, {})
+    form = record_of(case.op).torch if case.direction == "forward" else forms.get(case.op, "")
+    if not form or not find_spec("torch"):
+        return None
+    import torch
+
+    work = assemble(case, form, partial(tensor, lookup), torch=torch, F=torch.nn.functional)
+    return work and work.under(partial(torch_threads, all_cores))
+
+
+def fastact(case: Case, lookup: Lookup, target: str) -> Work | None:
+    function = function_of(case.op, case.direction)
+    if function is None:
+        return None
+    direction = DIRECTIONS[case.direction]
+    arguments = ", ".join(direction.arrays) + ("" if case.axis is None else ", axis=axis")
+    out = "out" if len(direction.outputs) == 1 else "(out, out2)"
+    work = assemble(case, f"f({arguments}, out={out})", lookup, f=function)
+    return work and work.under(partial(fa.use_target, target))
+
+
+def copy(case: Case, lookup: Lookup) -> Work:
+    threads = fa.get_num_threads() if case.all_cores else 1
+    return Work("copy()", {"copy": copier(case.bytes, threads)})
+
+
+PROVIDERS: dict[str, Provider] = {
+    "fastact_serial": Provider("fastact", partial(fastact, target="serial"), "one"),
+    "fastact_parallel": Provider("fastact", partial(fastact, target="parallel"), "all"),
+    "numpy": Provider("NumPy", naive_numpy),
+    "numpy_stable": Provider("NumPy stable", stable_numpy),
+    "scipy": Provider("SciPy", scipy),
+    "torch_serial": Provider("torch", partial(torch, all_cores=False), "one"),
+    "torch_parallel": Provider("torch", partial(torch, all_cores=True), "all"),
+    "copy": Provider("copy", copy),
+}
+
+
+def works_of(case: Case, names: tuple[str, ...] = tuple(PROVIDERS)) -> dict[str, Work]:
+    """The work of each provider that has the case, by the provider's name."""
+    built = {name: PROVIDERS[name].build(case, operands.operand) for name in names}
+    return {name: work for name, work in built.items() if work is not None}

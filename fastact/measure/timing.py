@@ -1,0 +1,81 @@
+"""Interleaved timing: each round runs every competitor once, so that drift hits all alike.
+
+A machine's clock, its caches and its other tenants change within seconds. Timed one after the
+other, two competitors meet two different machines; timed in alternation they meet the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Generic, TypeVar
+
+from fastact.measure.work import Work
+
+Key = TypeVar("Key")
+
+ROUNDS = 15
+BATCH_SECONDS = 1e-3  # one sample: long against the timer's resolution, short against drift
+WARM_BELOW = 5e-3  # a call shorter than this is preceded by one that warms caches and threads
+
+
+@dataclass
+class Sampler:
+    """One competitor: its loop, and how many turns of it make one sample."""
+
+    work: Work
+    run: Callable[[int], float]
+    turns: int
+    warm: bool
+
+    @classmethod
+    def calibrate(cls, work: Work, batch: float) -> Sampler:
+        """Run a few times, growing, to learn how many turns fill a batch."""
+        run = work.loop()
+        with work.threads():
+            run(1)  # compiles, if need be
+            turns, spent = 1, run(1)
+            while spent < batch / 10:
+                turns *= 10
+                spent = run(turns)
+        each = spent / turns
+        return cls(work, run, max(1, round(batch / each)), each < WARM_BELOW)
+
+    def sample(self) -> float:
+        """Seconds for one turn."""
+        with self.work.threads():
+            if self.warm:
+                self.run(1)
+            return self.run(self.turns) / self.turns
+
+
+class Timings(Generic[Key]):
+    """The samples of one interleaved run."""
+
+    def __init__(self, works: Mapping[Key, Work], batch: float = BATCH_SECONDS) -> None:
+        self.samplers = {key: Sampler.calibrate(work, batch) for key, work in works.items()}
+        self.samples: dict[Key, list[float]] = {key: [] for key in works}
+
+    def rounds(self, count: int = ROUNDS) -> Iterator[int]:
+        """Run rounds, in turn forwards and backwards, yielding after each."""
+        order = list(self.samplers.items())
+        for number in range(count):
+            for key, sampler in order:
+                self.samples[key].append(sampler.sample())
+            order.reverse()
+            yield number
+
+    def run(self, count: int = ROUNDS) -> Timings[Key]:
+        """Run all rounds at once."""
+        for _ in self.rounds(count):
+            pass
+        return self
+
+    def seconds(self, key: Key) -> float:
+        """The median time of one call."""
+        return median(self.samples[key])
+
+    def ratio(self, slow: Key, fast: Key) -> float:
+        """How many times longer `slow` takes than `fast`, by their medians."""
+        return self.seconds(slow) / self.seconds(fast)

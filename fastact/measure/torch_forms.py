@@ -1,0 +1,36 @@
+"""PyTorch's backward passes with a preallocated result: what autograd itself calls.
+
+`x`, `y`, `dy` and `out` are tensors; parameters and `axis` are in scope.
+"""
+
+from __future__ import annotations
+
+# Operations of which PyTorch keeps the output for the backward pass.
+KEEPS_OUTPUT = {
+    "sigmoid": "torch.ops.aten.sigmoid_backward.grad_input(dy, y, grad_input=out)",
+    "tanh": "torch.ops.aten.tanh_backward.grad_input(dy, y, grad_input=out)",
+    "relu": "torch.ops.aten.threshold_backward.grad_input(dy, y, 0, grad_input=out)",
+    "softmax": (
+        "torch.ops.aten._softmax_backward_data.out(dy, y, axis, dy.dtype, grad_input=out)"
+    ),
+}
+
+# Operations of which it keeps the input.
+KEEPS_INPUT = {
+    "leaky_relu": (
+        "torch.ops.aten.leaky_relu_backward.grad_input("
+        "dy, x, negative_slope, False, grad_input=out)"
+    ),
+    "elu": "torch.ops.aten.elu_backward.grad_input(dy, alpha, 1, 1, False, x, grad_input=out)",
+    "swish": "torch.ops.aten.silu_backward.grad_input(dy, x, grad_input=out)",
+}
+
+# Forms that read the output although the input is what PyTorch keeps by default.
+FROM_OUTPUT = {
+    "elu": "torch.ops.aten.elu_backward.grad_input(dy, alpha, 1, 1, True, y, grad_input=out)",
+}
+
+BACKWARD = {
+    "backward": KEEPS_OUTPUT | KEEPS_INPUT,
+    "backward_from_output": KEEPS_OUTPUT | FROM_OUTPUT,
+}

@@ -1,0 +1,154 @@
+"""The small language in which every scalar function of fastact is written.
+
+A scalar function is ordinary Python: arithmetic, comparisons, calls of other scalar
+functions, and the primitives named here. It names neither a dtype nor a target. The
+compiler (`fastact.compile.specialize`) turns it into one function per dtype and target:
+
+* a float literal, and a module-level float, becomes a constant of the dtype computed in;
+  an integer literal becomes an integer of the same width (for bit patterns);
+* a `ByDtype` constant becomes the value for that dtype;
+* a primitive becomes the target's own instruction;
+* `polynomial(x, coefficients)` becomes nested fused multiply-adds.
+
+So write float constants with a decimal point, and write `select` where `if` would make the
+processor branch: a loop over branch-free code becomes SIMD code.
+
+This module imports nothing heavy: declarations are read at import, compiled much later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Callable
+
+
+@dataclass(frozen=True)
+class ByDtype:
+    """A constant whose value depends on the dtype computed in."""
+
+    single: Any
+    double: Any
+
+
+@dataclass(eq=False)
+class Scalar:
+    """A scalar function: one source for both dtypes, or one source each.
+
+    Attributes
+    ----------
+    single, double
+        The Python sources for float32 and float64; the same function unless the
+        algorithm differs (`@name.for_double`).
+    """
+
+    single: Callable[..., Any]
+    double: Callable[..., Any] = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.double is None:
+            self.double = self.single
+        self.__name__ = self.single.__name__
+        self.__doc__ = self.single.__doc__
+
+    def for_double(self, source: Callable[..., Any]) -> Scalar:
+        """Decorator: give float64 an algorithm of its own."""
+        self.double = source
+        return self
+
+    def source(self, dtype: str) -> Callable[..., Any]:
+        """The Python source for a computing dtype, "float32" or "float64"."""
+        return self.single if dtype == "float32" else self.double
+
+    def __call__(self, *args: Any) -> Any:
+        raise TypeError(
+            f"{self.__name__} is a scalar source; compile it with fastact.compile.specialize"
+        )
+
+
+scalar = Scalar
+
+
+class Primitive:
+    """A name that each target maps to an instruction of its own."""
+
+    def __init__(self, meaning: Callable[..., Any]) -> None:
+        self.__name__ = meaning.__name__
+        self.__doc__ = meaning.__doc__
+
+    def __call__(self, *args: Any) -> Any:
+        raise TypeError(f"{self.__name__} is a primitive of compiled scalar code")
+
+
+@Primitive
+def fma(a, b, c):
+    """a*b + c, rounded once."""
+
+
+@Primitive
+def select(condition, a, b):
+    """a where condition holds, else b; both are evaluated, nothing branches."""
+
+
+@Primitive
+def rint(x):
+    """x rounded to the nearest integer, ties to even."""
+
+
+@Primitive
+def sqrt(x):
+    """The correctly rounded square root."""
+
+
+@Primitive
+def copysign(magnitude, sign):
+    """magnitude with the sign bit of sign."""
+
+
+@Primitive
+def bits(x):
+    """The bit pattern of a float, as a signed integer of the same width."""
+
+
+@Primitive
+def from_bits(i):
+    """The float with this bit pattern."""
+
+
+@Primitive
+def as_float(i):
+    """A signed integer converted to the float type of the same width."""
+
+
+@Primitive
+def iadd(a, b):
+    """a + b on integers, wrapping, without widening."""
+
+
+@Primitive
+def isub(a, b):
+    """a - b on integers, wrapping, without widening."""
+
+
+@Primitive
+def iand(a, b):
+    """a & b on integers."""
+
+
+@Primitive
+def ior(a, b):
+    """a | b on integers."""
+
+
+@Primitive
+def ishl(a, count):
+    """a << count on integers of the same width."""
+
+
+@Primitive
+def ishr(a, count):
+    """a >> count on integers, arithmetic: the sign is kept."""
+
+
+@Primitive
+def polynomial(x, coefficients):
+    """Horner's rule with fma, highest power first; expanded when the source is specialised."""

@@ -1,0 +1,212 @@
+"""Loops: what a ufunc runs for one op, direction and dtype, found or compiled on first use."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from typing import Any, Callable
+
+import numpy as np
+
+from fastact.activations.directions import Direction
+from fastact.activations.record import Activation
+from fastact.compile import abi
+from fastact.runtime import state, store
+from fastact.runtime.numpy_api import keep, words
+
+# Waking a sleeping worker and waiting for it costs this much (measured: bench/dispatch.py);
+# a call is shared when it would take several times as long alone.
+DISPATCH_NANOSECONDS = 8_000.0
+WORTHWHILE = 4.0
+
+COMPUTING = {"float16": "float32", "bfloat16": "float32"}
+ITEMSIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+
+_lock = threading.RLock()
+_loops: list[Any] = []
+_waiting: list[Any] = []  # arrays of loop addresses that still hold the first-call stub
+
+
+class CompileError(RuntimeError):
+    """A kernel could not be compiled or loaded."""
+
+
+def raise_in_caller(error: BaseException) -> None:
+    """Raise in the Python code that called the ufunc.
+
+    A ufunc loop cannot fail, so the error is set on the thread as an asynchronous exception:
+    it appears as soon as NumPy returns to the interpreter, before any result is seen.
+    """
+    message = f"{type(error).__name__}: {error}"
+    kind = type(
+        "CompileError",
+        (CompileError,),
+        {"__init__": lambda self: CompileError.__init__(self, message), "__module__": "fastact"},
+    )
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(threading.get_ident()), ctypes.py_object(kind)
+    )
+
+
+def stored(name: str, build: Callable[[], bytes]) -> bytes:
+    """An object from the store, or built now and stored."""
+    code = store.get(name)
+    if code is None:
+        code = build()
+        store.put(name, code)
+    return code
+
+
+def load(name: str, symbols: tuple[str, ...], build: Callable[[], bytes]) -> list[int]:
+    """Addresses of the symbols of a stored or newly built object."""
+    from fastact.compile.loading import load_object
+
+    return load_object(stored(name, build), symbols)
+
+
+def build_driver() -> bytes:
+    from fastact.compile.build import build_driver
+
+    return build_driver()
+
+
+def driver_entry(name: str) -> int:
+    """The address of one of the engine's own functions; loads the engine the first time."""
+    slot = abi.STATE_ENTRIES + abi.ENTRIES.index(name)
+    with _lock:
+        if not state.STATE[slot]:
+            symbols = tuple(f"fastact_{entry}" for entry in abi.ENTRIES)
+            addresses = load("driver", symbols, build_driver)
+            for index, address in enumerate(addresses):
+                state.STATE[abi.STATE_ENTRIES + index] = address
+        return int(state.STATE[slot])
+
+
+class Loop:
+    """One op, direction and dtype: its block, which the driver reads, and its kernels."""
+
+    def __init__(
+        self, record: Activation, direction: Direction, dtype: str, defaults: bool
+    ) -> None:
+        self.record = record
+        self.direction = direction
+        self.dtype = dtype
+        self.block = words(abi.LOOP_SLOTS)
+        computing = np.dtype(COMPUTING.get(dtype, dtype))
+        self.block[abi.LOOP_ARRAYS] = len(direction.arrays)
+        self.block[abi.LOOP_PARAMETERS] = len(record.parameters)
+        self.block[abi.LOOP_OUTPUTS] = len(direction.outputs)
+        self.block[abi.LOOP_ITEMSIZE] = ITEMSIZE[dtype]
+        self.block[abi.LOOP_PARAMETER_ITEMSIZE] = computing.itemsize
+        self.block[abi.LOOP_STATE] = state.ADDRESS
+        self.block[abi.LOOP_INDEX] = len(_loops)
+        if defaults:
+            values = keep(np.zeros(8 * len(record.parameters), np.uint8))
+            for k, value in enumerate(record.defaults):
+                values[8 * k : 8 * k + computing.itemsize] = np.frombuffer(
+                    computing.type(value).tobytes(), np.uint8
+                )
+            self.block[abi.LOOP_DEFAULTS] = values.ctypes.data
+        _loops.append(self)
+
+    @property
+    def address(self) -> int:
+        return ctypes.addressof(self.block)
+
+    def symbol(self, broadcast: bool) -> str:
+        ending = "_broadcast" if broadcast else ""
+        return f"fastact_{self.record.name}{self.direction.suffix}_{self.dtype}{ending}"
+
+    def build(self, broadcast: bool) -> bytes:
+        from fastact.compile.build import build_kernel
+
+        return build_kernel(
+            self.record, self.direction, self.dtype, broadcast, self.symbol(broadcast)
+        )
+
+    def resolve(self, broadcast: bool) -> None:
+        """Fill the kernel's slot."""
+        with _lock:
+            slot = abi.LOOP_KERNEL_BROADCAST if broadcast else abi.LOOP_KERNEL
+            if self.block[slot]:
+                return
+            symbol = self.symbol(broadcast)
+            if symbol not in _kernels:
+                (_kernels[symbol],) = load(symbol, (symbol,), lambda: self.build(broadcast))
+            cost = self.nanoseconds_per_element(_kernels[symbol])
+            self.block[abi.LOOP_THRESHOLD] = int(WORTHWHILE * DISPATCH_NANOSECONDS / cost)
+            self.block[slot] = _kernels[symbol]
+
+    def nanoseconds_per_element(self, kernel: int, blocks: int = 32) -> float:
+        """The cost of the kernel on this machine, in cache: about 20 us to find out."""
+        import time
+
+        operands = (
+            self.block[abi.LOOP_ARRAYS]
+            + self.block[abi.LOOP_PARAMETERS]
+            + self.block[abi.LOOP_OUTPUTS]
+        )
+        areas = np.zeros((operands, blocks * abi.BLOCK), np.float64)
+        pointers = (ctypes.c_void_p * operands)(*(a.ctypes.data for a in areas))
+        call = ctypes.CFUNCTYPE(None, ctypes.c_ssize_t, ctypes.c_void_p)(kernel)
+        best = 1e9
+        for _ in range(5):
+            start = time.perf_counter_ns()
+            call(blocks, ctypes.addressof(pointers))
+            best = min(best, time.perf_counter_ns() - start)
+        return max(best / (blocks * abi.BLOCK), 0.02)
+
+
+_kernels: dict[str, int] = {}
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_ssize_t, ctypes.c_ssize_t)
+def _resolve(index: int, broadcast: int) -> None:
+    try:
+        with np.errstate(all="ignore"):
+            _loops[index].resolve(bool(broadcast))
+    except BaseException as error:
+        raise_in_caller(error)
+
+
+state.STATE[abi.STATE_RESOLVE] = ctypes.cast(_resolve, ctypes.c_void_p).value or 0
+
+_inner_loop = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
+)
+
+
+def first_call(entry: str) -> Any:
+    """A stand-in for a loop of the driver, until the driver is loaded by the first call."""
+
+    @_inner_loop
+    def stub(args: int, dims: int, steps: int, data: int) -> None:
+        try:
+            with np.errstate(all="ignore"):
+                with _lock:
+                    address = driver_entry(entry)
+                    for loops, name in _waiting:
+                        for k in range(len(loops)):
+                            loops[k] = driver_entry(name)
+                    _waiting.clear()
+            _inner_loop(address)(args, dims, steps, data)
+        except BaseException as error:
+            raise_in_caller(error)
+
+    return keep(stub)
+
+
+_stubs = {name: first_call(name) for name in ("ufunc_loop",)}
+
+
+def loop_addresses(entry: str, count: int) -> Any:
+    """An array of addresses of a driver loop for a new ufunc, patched once it is loaded."""
+    loops = keep((ctypes.c_void_p * count)())
+    with _lock:
+        address = int(state.STATE[abi.STATE_ENTRIES + abi.ENTRIES.index(entry)])
+        if not address:
+            address = ctypes.cast(_stubs[entry], ctypes.c_void_p).value or 0
+            _waiting.append((loops, entry))
+        for k in range(count):
+            loops[k] = address
+    return loops

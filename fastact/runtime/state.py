@@ -1,0 +1,144 @@
+"""The engine's state: targets, threads, the pool's memory, and what happens at a fork."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import os
+import signal
+from contextlib import contextmanager
+from typing import Iterator
+
+from fastact.compile import abi
+from fastact.runtime.numpy_api import words
+
+TARGETS = {
+    "auto": abi.TARGET_AUTO,
+    "serial": abi.TARGET_SERIAL,
+    "parallel": abi.TARGET_PARALLEL,
+}
+
+STATE = words(abi.STATE_SLOTS)
+ADDRESS = ctypes.addressof(STATE)
+
+
+def available_cpus() -> int:
+    """Processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def initial_threads() -> tuple[int, str]:
+    """The number of threads to begin with, and what decided it."""
+    for variable in ("FASTACT_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
+        value = os.environ.get(variable, "").split(",")[0].strip()
+        if value.isdigit() and int(value) > 0:
+            return int(value), variable
+    return available_cpus(), "processors available"
+
+
+def reset_pool() -> None:
+    """A pool without workers: at start, and in a forked child, where no worker lives on."""
+    for index in (
+        abi.STATE_STARTED,
+        abi.STATE_OWNED,
+        abi.STATE_JOB,
+        abi.STATE_ACTIVE,
+        abi.STATE_JOINED,
+    ):
+        STATE[index] = 0
+    ctypes.memset(ADDRESS + 8 * abi.STATE_MUTEX, 0, 8 * (abi.STATE_SIGNALS - abi.STATE_MUTEX))
+    STATE[abi.STATE_PID] = os.getpid()
+    if _initialize_mutex is not None:
+        _initialize_mutex(ADDRESS + 8 * abi.STATE_MUTEX, None)
+        _initialize_condition(ADDRESS + 8 * abi.STATE_WORK, None)
+        _initialize_condition(ADDRESS + 8 * abi.STATE_DONE, None)
+
+
+def c_functions() -> dict[str, int]:
+    """Addresses of the C functions that compiled code calls; empty where there are no pthreads."""
+    process = ctypes.CDLL(None) if os.name == "posix" else None
+    math = ctypes.CDLL(ctypes.util.find_library("m")) if process is not None else None
+    found = {}
+    for name in abi.FUNCTIONS:
+        for library in (process, math):
+            if library is not None and hasattr(library, name):
+                found[name] = ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
+                break
+    return found if len(found) == len(abi.FUNCTIONS) else {}
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads a parallel call may use, the calling one included.
+
+    Parameters
+    ----------
+    n : int
+        At least 1. More than the processors available is allowed and rarely useful.
+
+    Raises
+    ------
+    ValueError
+        If n is not a positive integer.
+    """
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(f"n must be a positive integer, got {n!r}")
+    STATE[abi.STATE_THREADS] = n if HAS_POOL else 1
+
+
+def get_num_threads() -> int:
+    """How many threads a parallel call may use, the calling one included."""
+    return int(STATE[abi.STATE_THREADS])
+
+
+def set_target(target: str) -> None:
+    """Choose where calls run: "auto", "serial" or "parallel".
+
+    "auto" runs in parallel from a size on that depends on the op's cost; "parallel" runs in
+    parallel whatever the size; "serial" uses the calling thread alone. Results are the same
+    bits everywhere.
+
+    Raises
+    ------
+    ValueError
+        If the target is not one of these.
+    """
+    if target not in TARGETS:
+        raise ValueError(f"target must be one of {', '.join(map(repr, TARGETS))}, got {target!r}")
+    STATE[abi.STATE_TARGET] = TARGETS[target]
+
+
+def get_target() -> str:
+    """The target in force."""
+    return list(TARGETS)[int(STATE[abi.STATE_TARGET])]
+
+
+@contextmanager
+def use_target(target: str) -> Iterator[None]:
+    """Run a block of code with another target.
+
+    The target belongs to the process: other threads see it too while the block runs.
+    """
+    before = get_target()
+    set_target(target)
+    try:
+        yield
+    finally:
+        set_target(before)
+
+
+_functions = c_functions()
+HAS_POOL = bool(_functions)
+_initialize_mutex = _initialize_condition = None
+if HAS_POOL:
+    _initializer = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+    _initialize_mutex = _initializer(_functions["pthread_mutex_init"])
+    _initialize_condition = _initializer(_functions["pthread_cond_init"])
+    for _index, _name in enumerate(abi.FUNCTIONS):
+        STATE[abi.STATE_FUNCTIONS + _index] = _functions[_name]
+    STATE[abi.STATE_SIG_BLOCK] = int(signal.SIG_BLOCK)
+    os.register_at_fork(after_in_child=reset_pool)
+reset_pool()
+set_num_threads(initial_threads()[0])
+set_target(os.environ.get("FASTACT_TARGET", "auto"))

@@ -1,0 +1,178 @@
+"""The same input gives the same bits, wherever it lies and whoever computes it."""
+
+import numpy as np
+import pytest
+
+import fastact as fa
+import ops
+from fastact.activations.directions import DIRECTIONS
+
+COUNT = 3001  # neither a whole number of blocks nor of vectors
+LENGTHS = range(201)
+SCALARS = 60
+
+every = pytest.mark.parametrize(
+    ("case", "direction"), ops.directed(ops.default_cases()), ids=str
+)
+every_dtype = pytest.mark.parametrize("dtype", ops.DTYPES, ids=str)
+
+
+def arguments(direction, dtype, n=COUNT):
+    return ops.operands(direction, ops.mixed(dtype, n))
+
+
+@pytest.fixture(autouse=True)
+def three_threads():
+    """More threads than most ranges have blocks, whatever the machine."""
+    before = fa.get_num_threads()
+    fa.set_num_threads(3)
+    yield
+    fa.set_num_threads(before)
+
+
+@every_dtype
+@every
+def test_parallel(case, direction, dtype):
+    call, arrays = ops.function(case.op, direction), arguments(direction, dtype, 40_003)
+    with fa.use_target("serial"):
+        expected = call(*arrays)
+    for target in ("parallel", "auto"):
+        with fa.use_target(target):
+            ops.assert_same_bits(call(*arrays), expected, target)
+            spread = [np.repeat(a, 2)[::2] for a in arrays]
+            ops.assert_same_bits(call(*spread), expected, f"{target}, strided")
+
+
+def strided(x, step):
+    """The values of x at a stride, with other values between them."""
+    base = np.ones(x.size * abs(step), x.dtype)
+    base[:: abs(step)] = x
+    view = base[:: abs(step)]
+    return view if step > 0 else view[::-1].copy().repeat(-step)[::step]
+
+
+def byte_shifted(x):
+    """The values of x one byte off any alignment."""
+    raw = np.empty(x.nbytes + 1, np.uint8)
+    raw[1:] = x.view(np.uint8)
+    return raw[1:].view(x.dtype)
+
+
+LAYOUTS = {
+    "stride 2": lambda x: strided(x, 2),
+    "stride 7": lambda x: strided(x, 7),
+    "two byte-wise columns": lambda x: np.stack([x, x], axis=1)[:, 1],
+    "offset 1": lambda x: np.concatenate([x[:1], x])[1:],
+    "offset 5": lambda x: np.concatenate([x[:5], x])[5:],
+    "unaligned": byte_shifted,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@every_dtype
+@every
+def test_layout(case, direction, dtype, layout):
+    call, arrays = ops.function(case.op, direction), arguments(direction, dtype)
+    laid_out = [LAYOUTS[layout](a) for a in arrays]
+    assert all(ops.pattern(a).tobytes() == ops.pattern(b).tobytes() for a, b in zip(arrays, laid_out, strict=True))
+    ops.assert_same_bits(call(*laid_out), call(*arrays))
+
+
+@every_dtype
+@every
+def test_reversed(case, direction, dtype):
+    call, arrays = ops.function(case.op, direction), arguments(direction, dtype)
+    expected = [r[::-1] for r in ops.results(call(*arrays))]
+    ops.assert_same_bits(call(*(a[::-1] for a in arrays)), tuple(expected))
+
+
+@every_dtype
+@every
+def test_two_dimensions(case, direction, dtype):
+    call, arrays = ops.function(case.op, direction), arguments(direction, dtype, 60 * 50)
+    flat = ops.results(call(*arrays))
+    for order in "CF":
+        expected = tuple(r.reshape((60, 50), order=order) for r in flat)
+        ops.assert_same_bits(call(*(a.reshape((60, 50), order=order) for a in arrays)), expected)
+    crossed = call(*(a.reshape(60, 50).T for a in arrays))
+    ops.assert_same_bits(crossed, tuple(r.reshape(60, 50).T for r in flat))
+
+
+@every_dtype
+@every
+def test_every_length(case, direction, dtype):
+    call, arrays = ops.function(case.op, direction), arguments(direction, dtype, LENGTHS[-1])
+    whole = ops.results(call(*arrays))
+    for n in LENGTHS:
+        ops.assert_same_bits(call(*(a[:n] for a in arrays)), tuple(r[:n] for r in whole), f"{n}")
+
+
+@every_dtype
+@every
+def test_scalars(case, direction, dtype):
+    call, arrays = ops.function(case.op, direction), arguments(direction, dtype, SCALARS)
+    whole = ops.results(call(*arrays))
+    for i in range(SCALARS):
+        expected = tuple(r[i] for r in whole)
+        for one in ([a[i] for a in arrays], [a[i].reshape(()) for a in arrays]):
+            ops.assert_same_bits(call(*one), expected, f"{one}")
+
+
+@every_dtype
+@every
+def test_out(case, direction, dtype):
+    """A given out, in place too, gets the same bits, and is what is returned."""
+    call, arrays = ops.function(case.op, direction), arguments(direction, dtype)
+    expected = ops.results(call(*arrays))
+    outs = tuple(np.full(COUNT, 7, dtype) for _ in expected)
+    for place in (outs, (arrays[-1].copy(), *outs[1:]), (arrays[0].copy(), *outs[1:])):
+        inputs = [*arrays[:-1], place[0]] if place[0] is not outs[0] else arrays
+        if place[0] is not outs[0]:
+            np.copyto(place[0], arrays[-1])
+        got = call(*inputs, out=place if len(place) > 1 else place[0])
+        assert all(g is p for g, p in zip(got if len(place) > 1 else (got,), place, strict=True))
+        ops.assert_same_bits(got, expected)
+
+
+with_parameters = pytest.mark.parametrize(
+    ("case", "direction"),
+    [(c, d) for c, d in ops.directed(ops.all_cases()) if c.parameters],
+    ids=str,
+)
+
+
+@every_dtype
+@with_parameters
+def test_parameters_as_arrays(case, direction, dtype):
+    """A parameter given as a number, as an array of it, or as one per row, is the same."""
+    call, (*dy, x) = ops.function(case.op, direction), arguments(direction, dtype, 35 * 40)
+    computing = np.float32 if dtype in ops.HALVES else dtype
+    expected = call(*dy, x, *case.parameters)
+    full = [np.full(x.shape, p, computing) for p in case.parameters]
+    ops.assert_same_bits(call(*dy, x, *full), expected, "full")
+    shaped = [a.reshape(35, 40) for a in (*dy, x)]
+    expected = tuple(r.reshape(35, 40) for r in ops.results(expected))
+    column = [np.full((35, 1), p, computing) for p in case.parameters]
+    row = [np.full(40, p, computing) for p in case.parameters]
+    ops.assert_same_bits(call(*shaped, *column), expected, "column")
+    ops.assert_same_bits(call(*shaped, *row), expected, "row")
+
+
+@every_dtype
+@pytest.mark.parametrize(
+    ("case", "direction"),
+    [(c, d) for c, d in ops.directed(ops.default_cases()) if c.parameters],
+    ids=str,
+)
+def test_defaults_are_the_defaults(case, direction, dtype):
+    call, arrays = ops.function(case.op, direction), arguments(direction, dtype)
+    expected = call(*arrays, *case.parameters)
+    ops.assert_same_bits(call(*arrays), expected)
+    names = [p.name for p in case.record.parameters]
+    by_name = dict(zip(names, case.parameters, strict=True))
+    ops.assert_same_bits(call(*arrays, **by_name), expected)
+
+
+def test_directions_are_all_covered():
+    covered = {d for _, d in ops.directed(ops.default_cases())}
+    assert covered == set(DIRECTIONS)
