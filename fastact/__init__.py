@@ -1,0 +1,60 @@
+"""Activation functions for NumPy: stable, exact to the last digit or two, and fast.
+
+    >>> import fastact as fa
+    >>> fa.sigmoid([-1000.0, 0.0, 1000.0])
+    array([0. , 0.5, 1. ])
+
+Every op `f` comes as `fa.f`, `fa.f_grad`, `fa.f_backward`, `fa.f_value_and_grad` and, where the
+derivative has a closed form in the output, `fa.f_backward_from_output`. `fa.names()` lists
+the ops and `fa.get(name)` tells all about one.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from fastact.runtime.state import (
+    get_num_threads,
+    get_target,
+    set_num_threads,
+    set_target,
+    use_target,
+)
+
+__version__ = "0.1.0"
+
+_HERE = (
+    "get",
+    "get_num_threads",
+    "get_target",
+    "names",
+    "set_num_threads",
+    "set_target",
+    "use_target",
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Functions are made when first asked for: importing fastact stays cheap."""
+    if name.startswith("__") and name != "__all__":
+        raise AttributeError(f"module 'fastact' has no attribute {name!r}")
+    registry = import_module("fastact.registry")
+
+    if name in ("get", "names"):
+        value: Any = getattr(registry, name)
+    elif name == "__all__":
+        value = sorted((*_HERE, *registry.public_functions()))
+    else:
+        makers = registry.public_functions()
+        if name not in makers:
+            raise AttributeError(f"module 'fastact' has no attribute {name!r}")
+        value = makers[name]()
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    registry = import_module("fastact.registry")
+
+    return sorted({*globals(), *_HERE, *registry.public_functions()})

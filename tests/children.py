@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
+Environment = Mapping[str, str | None]
+NOTHING: Environment = {}
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -20,13 +23,14 @@ def environment(**changes: str | None) -> dict[str, str]:
     return {name: value for name, value in merged.items() if value is not None}
 
 
-def start(code: str, env: Mapping[str, str | None] = {}) -> subprocess.Popen[str]:  # noqa: B006
+def start(code: str, env: Environment = NOTHING) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-X", "faulthandler", "-W", "error", "-c", textwrap.dedent(code)],
         env=environment(**env),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -35,12 +39,12 @@ def finish(child: subprocess.Popen[str], seconds: float) -> str:
     try:
         out, err = child.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        child.kill()
+        os.killpg(child.pid, signal.SIGKILL)  # its own children too
         out, err = child.communicate()
         raise AssertionError(f"no end after {seconds} s\n{out[-2000:]}\n{err[-4000:]}") from None
     assert child.returncode == 0, f"exit {child.returncode}\n{out[-2000:]}\n{err[-4000:]}"
     return out
 
 
-def run(code: str, env: Mapping[str, str | None] = {}, seconds: float = 120) -> str:  # noqa: B006
+def run(code: str, env: Environment = NOTHING, seconds: float = 120) -> str:
     return finish(start(code, env), seconds)

@@ -5,6 +5,10 @@ import shutil
 import tempfile
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("fastact", deadline=None, derandomize=True, database=None)
+settings.load_profile("fastact")
 
 STORE = tempfile.mkdtemp(prefix="fastact-tests-")
 os.environ["FASTACT_CACHE_DIR"] = STORE

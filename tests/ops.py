@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
-
-import fastact as fa
 import oracle
 import ulp
+
+import fastact as fa
 from fastact.activations.directions import DIRECTIONS
 
 try:
@@ -92,12 +92,12 @@ def all_cases() -> list[Case]:
     return cases
 
 
-def directed(cases: list[Case]) -> Iterator[tuple[Case, str]]:
+def directed(cases: list[Case]) -> list[tuple[Case, str]]:
     """Each case in each direction that it has."""
-    return ((case, direction) for case in cases for direction in case.directions)
+    return [(case, direction) for case in cases for direction in case.directions]
 
 
-@lru_cache(maxsize=None)
+@cache
 def inputs(case: Case, dtype: Any, n: int) -> np.ndarray:
     """Sampled finite inputs, dense at the kinks; read-only."""
     x = ulp.samples(dtype.type, n, around=case.kinks)

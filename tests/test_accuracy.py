@@ -1,12 +1,14 @@
 """Errors against the oracle stay within what the record states."""
 
-import numpy as np
-import pytest
-from mpmath import mp
+import itertools
 
+import numpy as np
 import ops
 import oracle
+import pytest
 import ulp
+from mpmath import mp
+
 from fastact.activations.directions import DIRECTIONS
 
 POINTS = 2000
@@ -22,7 +24,7 @@ INPUT_ULPS = 2
 def sign_changes(x, values, kinks):
     """Brackets of the zeros where a derivative changes sign without a jump."""
     order = np.argsort(x, kind="stable")
-    for i, j in zip(order[:-1], order[1:], strict=True):
+    for i, j in itertools.pairwise(order):
         low, high = float(x[i]), float(x[j])
         if mp.sign(values[i]) * mp.sign(values[j]) < 0 and not any(low <= k <= high for k in kinks):
             yield low, high
@@ -103,7 +105,8 @@ def test_value_and_grad_are_value_and_grad(case, dtype):
 )
 def test_backward_from_output(case, dtype):
     x = ops.inputs(case, dtype, POINTS // 2)
-    dy, y = ops.operands("backward", ops.function(case.op, "forward")(x, *case.parameters))
+    y = ops.function(case.op, "forward")(x, *case.parameters)
+    dy, y = ops.operands("backward", y[np.isfinite(y)])
     got = ops.function(case.op, "backward_from_output")(dy, y, *case.parameters)
     formula = oracle.FORMULAS[case.op].grad_from_output
     parameters = case.rounded(dtype)
@@ -125,9 +128,7 @@ def rounded(outcome, dtype):
 
 
 @pytest.mark.parametrize("dtype", ops.HALVES, ids=str)
-@pytest.mark.parametrize(
-    ("case", "direction"), ops.directed(ops.all_cases()), ids=lambda v: str(v)
-)
+@pytest.mark.parametrize(("case", "direction"), ops.directed(ops.all_cases()), ids=lambda v: str(v))
 def test_half_is_the_rounded_single(case, direction, dtype):
     """All 65,536 values; the float32 results are checked against the oracle above."""
     with np.errstate(all="ignore"):  # signalling nans

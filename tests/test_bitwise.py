@@ -1,19 +1,17 @@
 """The same input gives the same bits, wherever it lies and whoever computes it."""
 
 import numpy as np
+import ops
 import pytest
 
 import fastact as fa
-import ops
 from fastact.activations.directions import DIRECTIONS
 
 COUNT = 3001  # neither a whole number of blocks nor of vectors
 LENGTHS = range(201)
 SCALARS = 60
 
-every = pytest.mark.parametrize(
-    ("case", "direction"), ops.directed(ops.default_cases()), ids=str
-)
+every = pytest.mark.parametrize(("case", "direction"), ops.directed(ops.default_cases()), ids=str)
 every_dtype = pytest.mark.parametrize("dtype", ops.DTYPES, ids=str)
 
 
@@ -44,27 +42,32 @@ def test_parallel(case, direction, dtype):
 
 
 def strided(x, step):
-    """The values of x at a stride, with other values between them."""
-    base = np.ones(x.size * abs(step), x.dtype)
-    base[:: abs(step)] = x
-    view = base[:: abs(step)]
-    return view if step > 0 else view[::-1].copy().repeat(-step)[::step]
+    """The values of x every `step` elements, with other values between them."""
+    base = np.ones(x.size * step, x.dtype)
+    base[::step] = x
+    return base[::step]
 
 
-def byte_shifted(x):
-    """The values of x one byte off any alignment."""
-    raw = np.empty(x.nbytes + 1, np.uint8)
-    raw[1:] = x.view(np.uint8)
-    return raw[1:].view(x.dtype)
+def offset(x, elements):
+    return np.concatenate([x[:elements], x])[elements:]
+
+
+def in_records(x):
+    """The values of x as a field of records: unaligned, at an odd stride."""
+    records = np.zeros(x.size, [("tag", np.uint8), ("value", x.dtype)])
+    records["value"] = x
+    return records["value"]
 
 
 LAYOUTS = {
     "stride 2": lambda x: strided(x, 2),
     "stride 7": lambda x: strided(x, 7),
-    "two byte-wise columns": lambda x: np.stack([x, x], axis=1)[:, 1],
-    "offset 1": lambda x: np.concatenate([x[:1], x])[1:],
-    "offset 5": lambda x: np.concatenate([x[:5], x])[5:],
-    "unaligned": byte_shifted,
+    "stride -1": lambda x: x[::-1].copy()[::-1],
+    "stride -2": lambda x: strided(x[::-1], 2)[::-1],
+    "offset 1": lambda x: offset(x, 1),
+    "offset 5": lambda x: offset(x, 5),
+    "records": in_records,
+    "swapped bytes": lambda x: x.astype(x.dtype.newbyteorder()),
 }
 
 
@@ -72,9 +75,10 @@ LAYOUTS = {
 @every_dtype
 @every
 def test_layout(case, direction, dtype, layout):
+    if layout == "swapped bytes" and dtype in ops.BFLOAT16:
+        pytest.skip("ml_dtypes has one byte order")
     call, arrays = ops.function(case.op, direction), arguments(direction, dtype)
     laid_out = [LAYOUTS[layout](a) for a in arrays]
-    assert all(ops.pattern(a).tobytes() == ops.pattern(b).tobytes() for a, b in zip(arrays, laid_out, strict=True))
     ops.assert_same_bits(call(*laid_out), call(*arrays))
 
 
@@ -104,7 +108,8 @@ def test_every_length(case, direction, dtype):
     call, arrays = ops.function(case.op, direction), arguments(direction, dtype, LENGTHS[-1])
     whole = ops.results(call(*arrays))
     for n in LENGTHS:
-        ops.assert_same_bits(call(*(a[:n] for a in arrays)), tuple(r[:n] for r in whole), f"{n}")
+        got = call(*(a[:n] for a in arrays))
+        ops.assert_same_bits(got, tuple(r[:n] for r in whole), f"length {n}")
 
 
 @every_dtype
@@ -121,17 +126,29 @@ def test_scalars(case, direction, dtype):
 @every_dtype
 @every
 def test_out(case, direction, dtype):
-    """A given out, in place too, gets the same bits, and is what is returned."""
+    """A given out gets the same bits, and is what is returned."""
     call, arrays = ops.function(case.op, direction), arguments(direction, dtype)
     expected = ops.results(call(*arrays))
-    outs = tuple(np.full(COUNT, 7, dtype) for _ in expected)
-    for place in (outs, (arrays[-1].copy(), *outs[1:]), (arrays[0].copy(), *outs[1:])):
-        inputs = [*arrays[:-1], place[0]] if place[0] is not outs[0] else arrays
-        if place[0] is not outs[0]:
-            np.copyto(place[0], arrays[-1])
-        got = call(*inputs, out=place if len(place) > 1 else place[0])
-        assert all(g is p for g, p in zip(got if len(place) > 1 else (got,), place, strict=True))
-        ops.assert_same_bits(got, expected)
+    out = tuple(np.full(COUNT, 7, dtype) for _ in expected)
+    got = call(*arrays, out=out if len(out) > 1 else out[0])
+    assert all(g is o for g, o in zip(got if len(out) > 1 else (got,), out, strict=True))
+    ops.assert_same_bits(got, expected)
+
+
+@every_dtype
+@every
+def test_in_place(case, direction, dtype):
+    """Each operand may be the out; the operands that are not stay as they were."""
+    call, arrays = ops.function(case.op, direction), arguments(direction, dtype)
+    expected = ops.results(call(*arrays))
+    for i in range(len(arrays)):
+        copies = [a.copy() for a in arrays]
+        out = (copies[i], *(np.empty(COUNT, dtype) for _ in expected[1:]))
+        call(*copies, out=out if len(out) > 1 else out[0])
+        ops.assert_same_bits(out, expected)
+        for j, (a, b) in enumerate(zip(arrays, copies, strict=True)):
+            if i != j:
+                ops.assert_same_bits(b, a, "an input was written")
 
 
 with_parameters = pytest.mark.parametrize(

@@ -3,13 +3,13 @@
 import math
 
 import numpy as np
+import ops
+import oracle
 import pytest
+import ulp
 from mpmath import mp
 
 import fastact as fa
-import ops
-import oracle
-import ulp
 
 both = pytest.mark.parametrize(
     ("direction", "field"), [("forward", "limits"), ("grad", "grad_limits")]

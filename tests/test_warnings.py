@@ -1,10 +1,10 @@
 """No floating-point warning, whatever the input: a `select` that discards one must hide it."""
 
 import numpy as np
+import ops
 import pytest
 
 import fastact as fa
-import ops
 from fastact.activations.directions import DIRECTIONS
 
 

@@ -6,25 +6,31 @@ memcpy and memset. So it can be stored and loaded by any later process with llvm
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Callable
 
 import llvmlite.binding as llvm
-from numba import cfunc, types
+from numba import cfunc, njit, types
 
 from fastact.activations.directions import Direction
 from fastact.activations.record import Activation
 from fastact.compile import driver
+from fastact.compile.columns import columns_task
 from fastact.compile.cpu import CPU
 from fastact.compile.kernels import KERNEL_SIGNATURE, STORAGE, elementwise_kernel
 from fastact.compile.loading import target_machine
+from fastact.compile.rows import row_tasks
 from fastact.compile.specialize import specialize
+from fastact.rowwise.record import RowOp
 
 WORD = types.intp
 ENTRY_SIGNATURES = {
     "ufunc_loop": types.void(WORD, WORD, WORD, WORD),
     "elementwise_task": WORD(WORD, WORD, WORD),
     "worker": WORD(WORD),
+    "row_loop": types.void(WORD, WORD, WORD, WORD),
 }
+TASK_SIGNATURE = WORD(WORD, WORD, WORD)
 
 
 def module_of(function: Callable[..., Any], signature: Any, symbol: str) -> Any:
@@ -56,22 +62,37 @@ def emit(module: Any) -> bytes:
     return bytes(machine.emit_object(module))
 
 
+def linked(modules: Iterable[Any]) -> Any:
+    """Several LLVM modules as one."""
+    first, *others = modules
+    for module in others:
+        first.link_in(module)
+    return first
+
+
+def build_rows(op: RowOp, dtype: str, symbol: str) -> bytes:
+    """The tasks of a row op for one dtype as one object."""
+    tasks = {**row_tasks(op, dtype), "columns": columns_task(op, dtype)}
+    return emit(
+        linked(
+            module_of(task.py_func, TASK_SIGNATURE, f"{symbol}_{name}")
+            for name, task in tasks.items()
+        )
+    )
+
+
 def build_driver() -> bytes:
     """The engine's own functions as one object."""
-    modules = [
-        module_of(getattr(driver, name).py_func, signature, f"fastact_{name}")
-        for name, signature in ENTRY_SIGNATURES.items()
-    ]
-    whole = modules[0]
-    for module in modules[1:]:
-        whole.link_in(module)
-    return emit(whole)
+    return emit(
+        linked(
+            module_of(getattr(driver, name).py_func, signature, f"fastact_{name}")
+            for name, signature in ENTRY_SIGNATURES.items()
+        )
+    )
 
 
 def program(record: Activation, direction: Direction, computing: str) -> Any:
     """The scalar function of one direction of an op, compiled for a computing dtype."""
-    from numba import njit
-
     parameters = "".join(f", {p.name}" for p in record.parameters)
     head = ", ".join(direction.arrays) + parameters
     body = direction.expression.format(p=parameters)

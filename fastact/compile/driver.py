@@ -16,24 +16,39 @@ from numba import njit
 
 from fastact.compile.abi import (
     BLOCK,
+    ENTRIES,
     FUNCTIONS,
     JOB_CONTEXT,
     JOB_GRAIN,
     JOB_NEXT,
+    JOB_SLOTS,
     JOB_TASK,
     JOB_TOTAL,
-    ENTRIES,
+    LONG,
     LOOP_ARRAYS,
     LOOP_DEFAULTS,
+    LOOP_EMPTY,
     LOOP_INDEX,
     LOOP_ITEMSIZE,
     LOOP_KERNEL,
     LOOP_OUTPUTS,
-    LOOP_PARAMETER_ITEMSIZE,
     LOOP_PARAMETERS,
+    LOOP_PARAMETER_ITEMSIZE,
+    LOOP_ROW_ENTRIES,
     LOOP_STATE,
     LOOP_THRESHOLD,
+    MAX_BLOCKS,
     MAX_OPERANDS,
+    NARROW,
+    R_BLOCK,
+    R_EMPTY,
+    R_INNER,
+    R_LENGTH,
+    R_OUTER,
+    R_PARTIAL,
+    R_POINTERS,
+    R_ROW,
+    SEGMENT,
     STATE_ACTIVE,
     STATE_DONE,
     STATE_ENTRIES,
@@ -45,14 +60,15 @@ from fastact.compile.abi import (
     STATE_OWNED,
     STATE_PID,
     STATE_RESOLVE,
-    STATE_SIG_BLOCK,
     STATE_SIGNALS,
+    STATE_SIG_BLOCK,
     STATE_STARTED,
     STATE_TARGET,
     STATE_THREADS,
     STATE_WORK,
     TARGET_AUTO,
     TARGET_SERIAL,
+    TILE,
 )
 from fastact.compile.machine import (
     atomic_add,
@@ -96,7 +112,6 @@ COND_WAIT = STATE_FUNCTIONS + FUNCTIONS.index("pthread_cond_wait")
 COND_SIGNAL = STATE_FUNCTIONS + FUNCTIONS.index("pthread_cond_signal")
 COND_BROADCAST = STATE_FUNCTIONS + FUNCTIONS.index("pthread_cond_broadcast")
 GETPID = STATE_FUNCTIONS + FUNCTIONS.index("getpid")
-FECLEAREXCEPT = STATE_FUNCTIONS + FUNCTIONS.index("feclearexcept")
 ELEMENTWISE_TASK = STATE_ENTRIES + ENTRIES.index("elementwise_task")
 WORKER = STATE_ENTRIES + ENTRIES.index("worker")
 
@@ -110,7 +125,9 @@ E_PARAMETER_ITEMSIZE = JOB_CONTEXT + 5
 E_ARRAYS = JOB_CONTEXT + 6
 E_POINTERS = JOB_CONTEXT + 8
 E_STEPS = E_POINTERS + MAX_OPERANDS
-JOB_BYTES = 8 * 48
+JOB_BYTES = 8 * JOB_SLOTS
+PARTIAL_BYTES = 24 * (MAX_BLOCKS + 1)
+LOOP_ROWS, LOOP_COLUMNS, LOOP_PARTIAL = range(LOOP_ROW_ENTRIES, LOOP_ROW_ENTRIES + 3)
 
 compiled = njit(error_model="numpy", forceinline=True)
 
@@ -396,4 +413,81 @@ def ufunc_loop(args, dims, steps, loop):
         share(state, job)
     else:
         call3(slot(state, ELEMENTWISE_TASK), job, 0, count)
-    clear_float_flags(slot(state, FECLEAREXCEPT))
+    clear_float_flags()
+
+
+# --------------------------------------------------------------------------- rows
+
+
+@compiled
+def rows_layout(job, operands, itemsize, count, length):
+    """True if the rows of a job are better taken as columns."""
+    across = True
+    for k in range(operands):
+        across = across and slot(job, R_OUTER + k) == itemsize
+    along = slot(job, R_INNER) == itemsize
+    return count > 1 and (length <= NARROW or (across and not along and count >= 16))
+
+
+@compiled
+def long_row(state, loop, job, shared):
+    """One row longer than LONG, cut into blocks that the pool may share."""
+    length = slot(job, R_LENGTH)
+    block = max(LONG // 2, (length // MAX_BLOCKS // SEGMENT + 1) * SEGMENT)
+    blocks = (length + block - 1) // block
+    partial = stack(PARTIAL_BYTES)
+    set_slot(job, R_BLOCK, block)
+    set_slot(job, R_PARTIAL, partial)
+    set_slot(job, JOB_TOTAL, blocks)
+    set_slot(job, JOB_GRAIN, 1)
+    for phase in range(3):
+        task = slot(loop, LOOP_PARTIAL + phase)  # partial, combine, apply
+        set_slot(job, JOB_TASK, task)
+        set_slot(job, JOB_NEXT, 0)
+        if phase != 1 and shared and acquire_pool(state):
+            share(state, job)
+        else:
+            call3(task, job, 0, blocks)
+
+
+@compiled
+def row_loop(args, dims, steps, loop):
+    """NumPy's inner loop for every gufunc of fastact: (n)->(n) with one or two inputs."""
+    state = slot(loop, LOOP_STATE)
+    if slot(loop, LOOP_ROWS) == 0:
+        call2(slot(state, STATE_RESOLVE), slot(loop, LOOP_INDEX), 0)
+        if slot(loop, LOOP_ROWS) == 0:
+            return
+    count, length = load(dims), slot(dims, 1)
+    operands = slot(loop, LOOP_ARRAYS) + 1
+    job = stack(JOB_BYTES)
+    for k in range(operands):
+        set_slot(job, R_POINTERS + k, slot(args, k))
+        set_slot(job, R_OUTER + k, slot(steps, k))
+        set_slot(job, R_INNER + k, slot(steps, operands + k))
+    set_slot(job, R_LENGTH, length)
+    set_slot(job, R_EMPTY, slot(loop, LOOP_EMPTY))
+    threshold = slot(loop, LOOP_THRESHOLD)
+    if slot(state, STATE_TARGET) != TARGET_AUTO:
+        threshold = 2
+    shared = count * length >= threshold
+    if length > LONG:
+        for row in range(count):
+            set_slot(job, R_ROW, row)
+            long_row(state, loop, job, shared)
+    else:
+        columns = rows_layout(job, operands, slot(loop, LOOP_ITEMSIZE), count, length)
+        task = slot(loop, LOOP_COLUMNS) if columns else slot(loop, LOOP_ROWS)
+        if shared and count > 1 and acquire_pool(state):
+            pieces = 4 * slot(state, STATE_THREADS)
+            grain = count // pieces + 1
+            if columns:
+                grain = (grain + TILE - 1) // TILE * TILE
+            set_slot(job, JOB_TASK, task)
+            set_slot(job, JOB_TOTAL, count)
+            set_slot(job, JOB_GRAIN, grain)
+            set_slot(job, JOB_NEXT, 0)
+            share(state, job)
+        else:
+            call3(task, job, 0, count)
+    clear_float_flags()

@@ -66,21 +66,20 @@ def narrow(builder: Any, value: Any, dtype: str) -> Any:
     return value
 
 
-class Aliasing:
-    """Metadata that says: what is loaded from inputs is not what other iterations store."""
+SCOPES = ("inputs", "outputs", "sums", "weights")
 
-    def __init__(self, module: ir.Module) -> None:
-        domain = module.add_metadata(["fastact operands"])
-        self.read = module.add_metadata([module.add_metadata(["inputs", domain])])
-        self.written = module.add_metadata([module.add_metadata(["outputs", domain])])
 
-    def mark_load(self, instruction: Any) -> None:
-        instruction.set_metadata("alias.scope", self.read)
-        instruction.set_metadata("noalias", self.written)
+def tag(instruction: Any, module: ir.Module, scope: str) -> None:
+    """Alias metadata: this access shares no element with those of the other scopes.
 
-    def mark_store(self, instruction: Any) -> None:
-        instruction.set_metadata("alias.scope", self.written)
-        instruction.set_metadata("noalias", self.read)
+    An output may be an input (`out=x`), but then the two overlap element by element, and
+    each element is read before it is written.
+    """
+    domain = module.add_metadata(["fastact operands"])
+    scopes = {name: module.add_metadata([name, domain]) for name in SCOPES}
+    others = [scopes[name] for name in SCOPES if name != scope]
+    instruction.set_metadata("alias.scope", module.add_metadata([scopes[scope]]))
+    instruction.set_metadata("noalias", module.add_metadata(others))
 
 
 def tune_loop(module: ir.Module, branch: Any) -> None:
@@ -104,7 +103,6 @@ def elementwise_loop(
         blocks, operands = args
         module = builder.module
         set.add(builder.function.attributes, f'"prefer-vector-width"="{VECTOR_WIDTH}"')
-        aliasing = Aliasing(module)
 
         def pointer(k: int, type_: Any) -> Any:
             return builder.bitcast(
@@ -127,7 +125,7 @@ def elementwise_loop(
 
         def element(base: Any) -> Any:
             value = builder.load(builder.gep(base, [i], inbounds=True))
-            aliasing.mark_load(value)
+            tag(value, module, "inputs")
             return value
 
         values = [widen(builder, element(p), dtype) for p in streams]
@@ -138,7 +136,7 @@ def elementwise_loop(
         parts = [value] if outputs == 1 else cgutils.unpack_tuple(builder, value, outputs)
         for base, part in zip(results, parts, strict=True):
             address = builder.gep(base, [i], inbounds=True)
-            aliasing.mark_store(builder.store(narrow(builder, part, dtype), address))
+            tag(builder.store(narrow(builder, part, dtype), address), module, "outputs")
 
         following = builder.add(i, INDEX(1), flags=["nuw", "nsw"])
         i.add_incoming(following, builder.block)

@@ -16,7 +16,9 @@ from numba.extending import intrinsic
 
 WORD = ir.IntType(64)
 BYTE = ir.IntType(8)
-X86 = llvm.get_process_triple().split("-")[0] in ("x86_64", "amd64", "i686")
+PROCESSOR = llvm.get_process_triple().split("-")[0]
+X86 = PROCESSOR in ("x86_64", "amd64", "i686")
+ARM = PROCESSOR in ("aarch64", "arm64")
 
 
 def pointer(builder: Any, address: Any, type_: Any) -> Any:
@@ -206,31 +208,30 @@ def pause(typingctx):
 
 
 @intrinsic
-def clear_float_flags(typingctx, feclearexcept):
+def clear_float_flags(typingctx):
     """Clear the sticky floating-point exceptions: NumPy reads them after each loop.
 
     A `select` evaluates both sides, so a kernel can raise a flag for a value that never
-    reaches its result. On x86 the control register is rewritten only if a flag is up
-    (reading it costs a nanosecond, glibc's feclearexcept about fifteen).
+    reaches its result. The status register is rewritten only if a flag is up.
     """
 
     def codegen(context, builder, signature, args):
-        if not X86:
-            fnty = ir.FunctionType(ir.IntType(32), [ir.IntType(32)])
-            builder.call(pointer(builder, args[0], fnty), [ir.Constant(ir.IntType(32), 0x1F)])
-            return context.get_dummy_value()
         i32 = ir.IntType(32)
-        slot = cgutils.alloca_once(builder, i32)
-        fnty = ir.FunctionType(ir.VoidType(), [BYTE.as_pointer()])
-        raw = builder.bitcast(slot, BYTE.as_pointer())
-        read = cgutils.get_or_insert_function(builder.module, fnty, "llvm.x86.sse.stmxcsr")
-        write = cgutils.get_or_insert_function(builder.module, fnty, "llvm.x86.sse.ldmxcsr")
-        builder.call(read, [raw])
-        status = builder.load(slot)
-        raised = builder.icmp_unsigned("!=", builder.and_(status, i32(0x3F)), i32(0))
-        with builder.if_then(raised):
-            builder.store(builder.and_(status, i32(0xFFFFFFC0)), slot)
-            builder.call(write, [raw])
+        if X86:
+            slot = cgutils.alloca_once(builder, i32)
+            fnty = ir.FunctionType(ir.VoidType(), [BYTE.as_pointer()])
+            raw = builder.bitcast(slot, BYTE.as_pointer())
+            read = cgutils.get_or_insert_function(builder.module, fnty, "llvm.x86.sse.stmxcsr")
+            write = cgutils.get_or_insert_function(builder.module, fnty, "llvm.x86.sse.ldmxcsr")
+            builder.call(read, [raw])
+            status = builder.load(slot)
+            raised = builder.icmp_unsigned("!=", builder.and_(status, i32(0x3F)), i32(0))
+            with builder.if_then(raised):
+                builder.store(builder.and_(status, i32(0xFFFFFFC0)), slot)
+                builder.call(write, [raw])
+        elif ARM:
+            zero = ir.FunctionType(ir.VoidType(), [WORD])
+            builder.call(ir.InlineAsm(zero, "msr fpsr, $0", "r", side_effect=True), [WORD(0)])
         return context.get_dummy_value()
 
-    return types.void(types.intp), codegen
+    return types.void(), codegen

@@ -52,7 +52,7 @@ class Case:
         """The operation, and for a row-wise one what is reduced: rows or columns."""
         if self.axis is None:
             return self.op
-        return f"{self.op} {self.shape[1]} {'rows' if self.axis else 'columns'}"
+        return f"{self.op} {self.shape[1]} {'rows' if self.axis else 'cols'}"
 
 
 def size_name(size: int) -> str:

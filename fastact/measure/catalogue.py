@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import fastact as fa
 from fastact.activations.directions import DIRECTIONS
+from fastact.rowwise.softmax import ROW_OPS
+
+# Row-wise operations have a record of their own for each direction.
+ROW_RECORDS = {record.name: record for record in ROW_OPS}
 
 
 class UnknownOperation(ValueError):
@@ -14,22 +17,22 @@ class UnknownOperation(ValueError):
 
 
 def record_of(op: str) -> Any:
-    """The record of an operation.
+    """The record of an operation, by name or alias.
 
     Raises
     ------
     UnknownOperation
         If there is none of that name.
     """
-    if op not in all_names():
-        close = difflib.get_close_matches(op, all_names(), n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "see `fastact list`"
-        raise UnknownOperation(f"unknown op {op!r}: {hint}")
-    return fa.get(op)
+    try:
+        return fa.get(op)
+    except KeyError as error:
+        raise UnknownOperation(error.args[0]) from None
 
 
-def all_names() -> tuple[str, ...]:
-    return tuple(fa.names())
+def is_rowwise(op: str) -> bool:
+    """Whether the operation reduces along an axis."""
+    return op in ROW_RECORDS
 
 
 def function_of(op: str, direction: str) -> Any:
@@ -41,6 +44,28 @@ def directions_of(op: str) -> tuple[str, ...]:
     return tuple(d for d in DIRECTIONS if function_of(op, d) is not None)
 
 
-def is_rowwise(op: str) -> bool:
-    """Whether the operation reduces along an axis."""
-    return not hasattr(record_of(op), "grad")
+def parameters_of(op: str) -> dict[str, float]:
+    """The default parameters by name; row-wise operations have none."""
+    return {} if is_rowwise(op) else dict(record_of(op).parameter_values())
+
+
+# In units of the largest term of the row: the records of row-wise operations state no error
+# for backward passes, whose terms cancel.
+ROW_BACKWARD_ERROR = 8.0
+
+
+def stated_error(op: str, direction: str, computing: str) -> float:
+    """The largest error in ULP that the record states for a computing dtype.
+
+    The product with `dy` rounds once more than the derivative alone.
+    """
+    if is_rowwise(op):
+        accuracy = ROW_RECORDS[op + DIRECTIONS[direction].suffix].accuracy
+        return float(accuracy.get(computing, ROW_BACKWARD_ERROR))
+    accuracy = record_of(op).accuracy[computing]
+    stated = {
+        "forward": accuracy.forward,
+        "grad": accuracy.grad,
+        "value_and_grad": max(accuracy.forward, accuracy.grad),
+    }
+    return float(stated.get(direction, accuracy.grad + 1.0))

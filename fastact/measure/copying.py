@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 
-@lru_cache(maxsize=None)
+@cache
 def buffers(count: int) -> tuple[Any, Any]:
     """A source and a destination of `count` bytes, their pages in memory."""
     return np.ones(count, np.uint8), np.ones(count, np.uint8)
 
 
-@lru_cache(maxsize=None)
+@cache
 def helpers(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count)
 

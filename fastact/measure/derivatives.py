@@ -1,12 +1,12 @@
 """The derivatives that people write in NumPy: what fastact's backward passes are timed against.
 
-`x` is the input, `y` the output, `dy` the gradient with respect to the output; parameters and
-`axis` are in scope. These are the textbook forms, with the digits they lose in the tails.
+`x` is the input and `y` the output; parameters are in scope. These are the textbook forms,
+with the digits they lose in the tails.
 """
 
 from __future__ import annotations
 
-# f'(x) of the elementwise operations.
+# f'(x)
 OF_INPUT = {
     "identity": "np.ones_like(x)",
     "binary_step": "np.zeros_like(x)",
@@ -20,18 +20,13 @@ OF_INPUT = {
     "swish": "(s := 1 / (1 + np.exp(-beta * x))) + beta * x * s * (1 - s)",
 }
 
-# f' as a function of the output.
+# f' as a function of the output
 OF_OUTPUT = {
     "identity": "np.ones_like(y)",
     "sigmoid": "y * (1 - y)",
-    "bipolar_sigmoid": "steepness / 2 * (1 - y * y)",
-    "tanh": "1 - y * y",
+    "bipolar_sigmoid": "steepness / 2 * (1 - y) * (1 + y)",
+    "tanh": "(1 - y) * (1 + y)",
     "relu": "(y > 0).astype(y.dtype)",
     "leaky_relu": "np.where(y > 0, y.dtype.type(1), negative_slope)",
     "elu": "np.where(y > 0, 1.0, y + alpha)",
-}
-
-# The whole backward pass of the row-wise operations.
-ROWWISE = {
-    "softmax": "y * (dy - (dy * y).sum(axis=axis, keepdims=True))",
 }

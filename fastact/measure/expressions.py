@@ -1,38 +1,81 @@
-"""The NumPy expression of an operation in a direction, as its users write it."""
+"""What others write for an operation: the expressions of its record, made ready to run."""
 
 from __future__ import annotations
 
 import ast
+from typing import Any
 
 import numpy as np
 
-from fastact.measure import derivatives
-from fastact.measure.catalogue import is_rowwise
+from fastact.activations.directions import DIRECTIONS
+from fastact.measure import derivatives, torch_forms
+from fastact.measure.catalogue import ROW_RECORDS, is_rowwise, record_of
 
 
-def with_out(expression: str) -> str:
-    """Give `out=out` to an expression that is a single call of a NumPy ufunc."""
-    tree = ast.parse(expression, mode="eval")
-    call = tree.body
-    if (
-        isinstance(call, ast.Call)
-        and isinstance(call.func, ast.Attribute)
-        and isinstance(call.func.value, ast.Name)
-        and call.func.value.id == "np"
-        and isinstance(getattr(np, call.func.attr), np.ufunc)
-    ):
-        call.keywords.append(ast.keyword("out", ast.Name("out", ast.Load())))
-    return ast.unparse(tree)
+class AlongAxis(ast.NodeTransformer):
+    """Row-wise records write -1 for the axis; here it becomes the name `axis`."""
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        if ast.unparse(node) == "-1":
+            return ast.Name("axis", ast.Load())
+        return self.generic_visit(node)
 
 
-def naive(op: str, direction: str, forward: str) -> str:
-    """The naive expression of a direction; empty if nothing is on record."""
+def row_form(op: str, direction: str, kind: str) -> str:
+    """The expression of a row-wise record, over any axis."""
+    record = ROW_RECORDS.get(op + DIRECTIONS[direction].suffix)
+    expression = getattr(record, kind, "")
+    return ast.unparse(AlongAxis().visit(ast.parse(expression, mode="eval"))) if expression else ""
+
+
+def with_out(expression: str, **modules: Any) -> str:
+    """Give `out=out` to an expression that is a single call of a ufunc from these modules."""
+    if not expression:
+        return ""
+    call = ast.parse(expression, mode="eval").body
+    if isinstance(call, ast.Call) and root(call.func) in modules:
+        function = eval(ast.unparse(call.func), dict(modules))
+        if isinstance(function, np.ufunc) and "out" not in {k.arg for k in call.keywords}:
+            call.keywords.append(ast.keyword("out", ast.Name("out", ast.Load())))
+    return ast.unparse(call)
+
+
+def root(node: ast.expr) -> str:
+    """The name that an attribute such as np.linalg.norm starts from; "" if it is no name."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def naive(op: str, direction: str) -> str:
+    """The NumPy expression that people write; empty if nothing is on record."""
+    if is_rowwise(op):
+        return row_form(op, direction, "numpy")
+    forward: str = record_of(op).numpy
     if direction == "forward":
         return forward
-    if is_rowwise(op):
-        return derivatives.ROWWISE.get(op, "") if direction == "backward" else ""
-    table = derivatives.OF_OUTPUT if direction == "backward_from_output" else derivatives.OF_INPUT
-    grad = table.get(op, "")
+    from_output = direction == "backward_from_output"
+    grad = (derivatives.OF_OUTPUT if from_output else derivatives.OF_INPUT).get(op, "")
     if not grad or direction == "grad":
         return grad
     return f"({forward}, {grad})" if direction == "value_and_grad" else f"dy * ({grad})"
+
+
+def stable(op: str, direction: str) -> str:
+    """The stable NumPy expression of a forward pass, where it differs from the naive one."""
+    return record_of(op).stable if direction == "forward" and not is_rowwise(op) else ""
+
+
+def scipy(op: str, direction: str) -> str:
+    """SciPy's form; it has forward passes only."""
+    if is_rowwise(op):
+        return row_form(op, direction, "scipy")
+    return record_of(op).scipy if direction == "forward" else ""
+
+
+def torch(op: str, direction: str) -> str:
+    """PyTorch's form, with a preallocated result where it has one."""
+    form = torch_forms.FORMS.get(direction, {}).get(op, "")
+    if form or direction != "forward" or is_rowwise(op):
+        return form
+    return str(record_of(op).torch)

@@ -66,6 +66,11 @@ def architecture() -> str:
     return family()
 
 
+def load() -> float | None:
+    """Processes that wanted a core during the last minute, on average; None where unknown."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
 def describe() -> dict[str, object]:
     """All of it, for a report."""
     return {
@@ -74,6 +79,21 @@ def describe() -> dict[str, object]:
         "features": vector_features(),
         "cores": os.cpu_count(),
         "threads": fa.get_num_threads(),
+        "load": load(),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": versions(),
     }
+
+
+def summary() -> str:
+    """One line: processor, threads, and the versions of what is compared."""
+    known = ", ".join(f"{name} {number}" for name, number in versions().items() if number)
+    return f"{cpu_name()}, {fa.get_num_threads()} threads; {known}"
+
+
+def warning() -> str:
+    """A line to print if other programs are using the machine; "" if not."""
+    busy = load() or 0.0
+    if busy < 0.5:
+        return ""
+    return f"Other programs are running (load {busy:g}): times on all cores mean little."

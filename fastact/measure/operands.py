@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ def numpy_dtype(name: str) -> Any:
     return np.dtype(name)
 
 
-@lru_cache(maxsize=None)
+@cache
 def array(name: str, dtype: str, shape: tuple[int, ...]) -> Any:
     """One operand: normal random numbers, the same in every run, or a result to write to.
 

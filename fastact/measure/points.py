@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastact.measure.catalogue import record_of
+from fastact.measure.catalogue import parameters_of, record_of
 from fastact.measure.operands import numpy_dtype
 
 LINEAR = 20.0
@@ -25,7 +25,7 @@ def points(op: str, dtype: str) -> Any:
     spread = np.concatenate([-tail, np.linspace(-LINEAR, LINEAR, 2 * COUNT), tail])
     x = np.unique(spread.astype(numpy_dtype(dtype)).astype(np.float64))
     record = record_of(op)
-    at = [eval(k, {"np": np} | record.parameter_values()) for k in getattr(record, "kinks", ())]  # noqa: S307
+    at = [eval(k, {"np": np} | parameters_of(op)) for k in getattr(record, "kinks", ())]
     return x[~np.isin(x, at)].astype(numpy_dtype(dtype))
 
 

@@ -16,13 +16,11 @@ import numpy as np
 
 import fastact as fa
 from fastact.activations.directions import DIRECTIONS
-from fastact.measure import operands
+from fastact.measure import expressions, operands
 from fastact.measure.cases import Case
-from fastact.measure.catalogue import function_of, record_of
+from fastact.measure.catalogue import function_of, parameters_of
 from fastact.measure.copying import copier
-from fastact.measure.expressions import naive, with_out
 from fastact.measure.threads import torch_threads
-from fastact.measure.torch_forms import BACKWARD
 from fastact.measure.work import Work, names_in
 
 # A case and the name of an operand -> the operand.
@@ -47,27 +45,27 @@ def assemble(case: Case, expression: str, lookup: Lookup, **names: Any) -> Work 
     if not expression:
         return None
     used = {n: lookup(case, n) for n in names_in(expression) if n in operands.NAMES}
-    return Work(expression, record_of(case.op).parameter_values() | names | used)
+    return Work(expression, parameters_of(case.op) | names | used)
 
 
 def naive_numpy(case: Case, lookup: Lookup) -> Work | None:
-    expression = naive(case.op, case.direction, record_of(case.op).numpy)
-    return assemble(case, expression and with_out(expression), lookup, np=np)
+    expression = expressions.naive(case.op, case.direction)
+    return assemble(case, expressions.with_out(expression, np=np), lookup, np=np)
 
 
 def stable_numpy(case: Case, lookup: Lookup) -> Work | None:
-    stable = record_of(case.op).stable if case.direction == "forward" else ""
-    return assemble(case, stable and with_out(stable), lookup, np=np)
+    expression = expressions.stable(case.op, case.direction)
+    return assemble(case, expressions.with_out(expression, np=np), lookup, np=np)
 
 
 def scipy(case: Case, lookup: Lookup) -> Work | None:
-    """SciPy has forward functions only, and computes half types in double precision."""
-    form = record_of(case.op).scipy if case.direction == "forward" else ""
+    """SciPy computes half types in double precision: they are left out."""
+    form = expressions.scipy(case.op, case.direction)
     if not form or case.dtype not in ("float32", "float64") or not find_spec("scipy"):
         return None
     import scipy.special
 
-    return assemble(case, form, lookup, np=np, scipy=scipy, special=scipy.special)
+    return assemble(case, expressions.with_out(form, scipy=scipy), lookup, np=np, scipy=scipy)
 
 
 def tensor(lookup: Lookup, case: Case, name: str) -> Any:
@@ -83,8 +81,7 @@ def tensor(lookup: Lookup, case: Case, name: str) -> Any:
 
 
 def torch(case: Case, lookup: Lookup, all_cores: bool) -> Work | None:
-    forms = BACKWARD.get(case.direction, {})
-    form = record_of(case.op).torch if case.direction == "forward" else forms.get(case.op, "")
+    form = expressions.torch(case.op, case.direction)
     if not form or not find_spec("torch"):
         return None
     import torch

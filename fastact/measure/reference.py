@@ -12,46 +12,77 @@ from typing import Any
 
 import numpy as np
 
-from fastact.measure import derivatives
-from fastact.measure.catalogue import record_of
+from fastact.measure import derivatives, expressions
+from fastact.measure.catalogue import is_rowwise, parameters_of
+from fastact.measure.operands import INPUTS
 
 STEP = np.longdouble(1e-200)
 
 
-def evaluate(op: str, expression: str, **names: Any) -> Any:
-    """An expression over the operation's default parameters."""
-    scope = {"np": np} | record_of(op).parameter_values() | names
+def parameters(op: str, dtype: str) -> dict[str, Any]:
+    """The default parameters as the code has them: rounded to the dtype that it computes in."""
+    rounded = np.float64 if dtype == "float64" else np.float32
+    return {name: np.longdouble(rounded(v)) for name, v in parameters_of(op).items()}
+
+
+def evaluate(expression: str, **names: Any) -> Any:
+    """An expression over these names, without warnings."""
     with np.errstate(all="ignore"):
-        return eval(expression, scope)  # noqa: S307
+        return eval(expression, {"np": np} | names)
 
 
-def value(op: str, x: Any, **names: Any) -> Any:
-    """f(x) in extended precision."""
-    record = record_of(op)
-    return evaluate(op, record.stable or record.numpy, x=x.astype(np.longdouble), **names)
+def wide(operands: dict[str, Any]) -> dict[str, Any]:
+    """The inputs in extended precision; the axis as it is."""
+    return {
+        name: value.astype(np.longdouble) if name in INPUTS else value
+        for name, value in operands.items()
+    }
 
 
-def grad(op: str, x: Any) -> Any:
+def exact_form(op: str) -> str:
+    """The forward expression that keeps its digits."""
+    return expressions.stable(op, "forward") or expressions.naive(op, "forward")
+
+
+def value(op: str, dtype: str, **operands: Any) -> Any:
+    """The forward pass in extended precision, of x (and along axis)."""
+    return evaluate(exact_form(op), **parameters(op, dtype), **wide(operands))
+
+
+class AnalyticNumPy:
+    """NumPy, with |x| continued to complex numbers as an analytic function: x or -x."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+    @staticmethod
+    def abs(z: Any) -> Any:
+        return np.where(z.real < 0, -z, z)
+
+
+def grad(op: str, dtype: str, x: Any) -> Any:
     """f'(x) in extended precision."""
     stepped = x.astype(np.longdouble) + 1j * STEP
-    return np.imag(evaluate(op, record_of(op).numpy, x=stepped)) / STEP
+    names = parameters(op, dtype) | {"x": stepped, "np": AnalyticNumPy()}
+    return np.imag(evaluate(exact_form(op), **names)) / STEP
 
 
-def reference(op: str, direction: str, operands: dict[str, Any]) -> tuple[Any, ...] | None:
+def reference(
+    op: str, direction: str, dtype: str, operands: dict[str, Any]
+) -> tuple[Any, ...] | None:
     """The exact results of a direction, or None where no independent formula is on record."""
-    x, dy, y = (operands[n].astype(np.longdouble) for n in ("x", "dy", "y"))
-    axis = {n: v for n, v in operands.items() if n == "axis"}
-    if direction == "forward":
-        return (value(op, x, **axis),)
-    if axis:
-        form = derivatives.ROWWISE.get(op) if direction == "backward" else None
-        return (evaluate(op, form, dy=dy, y=y, **axis),) if form else None
+    names = wide(operands)
+    if is_rowwise(op):
+        form = expressions.naive(op, direction)
+        return (evaluate(form, **names),) if form else None
     if direction == "backward_from_output":
-        form = derivatives.OF_OUTPUT.get(op)
-        return (dy * evaluate(op, form, y=y),) if form else None
-    slope = grad(op, x)
+        form = derivatives.OF_OUTPUT.get(op, "")
+        return (names["dy"] * evaluate(form, **parameters(op, dtype), **names),) if form else None
+    if direction == "forward":
+        return (value(op, dtype, x=names["x"]),)
+    slope = grad(op, dtype, names["x"])
     return {
         "grad": (slope,),
-        "backward": (dy * slope,),
-        "value_and_grad": (value(op, x), slope),
+        "backward": (names["dy"] * slope,),
+        "value_and_grad": (value(op, dtype, x=names["x"]), slope),
     }[direction]

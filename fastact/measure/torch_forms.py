@@ -1,4 +1,6 @@
-"""PyTorch's backward passes with a preallocated result: what autograd itself calls.
+"""PyTorch's kernels with a preallocated result, where a record's own form does not say.
+
+Backward passes are what autograd itself calls.
 
 `x`, `y`, `dy` and `out` are tensors; parameters and `axis` are in scope.
 """
@@ -10,9 +12,7 @@ KEEPS_OUTPUT = {
     "sigmoid": "torch.ops.aten.sigmoid_backward.grad_input(dy, y, grad_input=out)",
     "tanh": "torch.ops.aten.tanh_backward.grad_input(dy, y, grad_input=out)",
     "relu": "torch.ops.aten.threshold_backward.grad_input(dy, y, 0, grad_input=out)",
-    "softmax": (
-        "torch.ops.aten._softmax_backward_data.out(dy, y, axis, dy.dtype, grad_input=out)"
-    ),
+    "softmax": ("torch.ops.aten._softmax_backward_data.out(dy, y, axis, dy.dtype, grad_input=out)"),
 }
 
 # Operations of which it keeps the input.
@@ -30,7 +30,17 @@ FROM_OUTPUT = {
     "elu": "torch.ops.aten.elu_backward.grad_input(dy, alpha, 1, 1, True, y, grad_input=out)",
 }
 
-BACKWARD = {
+# Forward passes whose public function takes no `out`.
+FORWARD = {
+    "identity": "out.copy_(x)",
+    "leaky_relu": "torch.ops.aten.leaky_relu.out(x, negative_slope, out=out)",
+    "elu": "torch.ops.aten.elu.out(x, alpha, out=out)",
+    "swish": "torch.ops.aten.silu.out(x, out=out)",
+    "softmax": "torch.ops.aten._softmax.out(x, axis, False, out=out)",
+}
+
+FORMS = {
+    "forward": FORWARD,
     "backward": KEEPS_OUTPUT | KEEPS_INPUT,
     "backward_from_output": KEEPS_OUTPUT | FROM_OUTPUT,
 }

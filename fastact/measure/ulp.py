@@ -37,16 +37,17 @@ def overflowed(exact: Any, dtype: str) -> Any:
     return np.where(np.abs(exact) >= half_way, np.copysign(np.inf, exact), exact)
 
 
-def ulp_error(got: Any, exact: Any, dtype: str, band: Any = 0.0) -> Any:
+def ulp_error(got: Any, exact: Any, dtype: str, band: Any = 0.0, unit: Any = None) -> Any:
     """How far results are from exact values, in units in the last place of the dtype.
 
-    `exact` is of a wider type; an error up to `band` is forgiven. Equal infinities and two nans
-    count as 0, a nan or infinity against a number as inf.
+    `exact` is of a wider type; an error up to `band` is forgiven; `unit` replaces the spacing of
+    the dtype. Equal infinities and two nans count as 0, a nan or infinity against a number as inf.
     """
     with np.errstate(all="ignore"):
         got = np.asarray(got).astype(exact.dtype)
         exact = overflowed(exact, dtype)
         excess = np.maximum(np.abs(got - exact) - band, 0)
-        error = np.where(np.isnan(excess), np.inf, excess / spacing(exact, dtype))
+        unit = spacing(exact, dtype) if unit is None else unit
+        error = np.where(np.isnan(excess), np.inf, excess / unit)
         same = (got == exact) | (np.isnan(got) & np.isnan(exact))
     return np.where(same, 0.0, error).astype(np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import timeit
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -11,9 +12,9 @@ from typing import Any
 Context = Callable[[], AbstractContextManager[Any]]
 
 
-def names_in(expression: str) -> tuple[str, ...]:
-    """The names that an expression reads."""
-    return compile(expression, expression, "eval").co_names
+def names_in(expression: str) -> set[str]:
+    """The names in an expression, those inside its lambdas too."""
+    return {n.id for n in ast.walk(ast.parse(expression)) if isinstance(n, ast.Name)}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import numpy as np
 from fastact.activations.directions import Direction
 from fastact.activations.record import Activation
 from fastact.compile import abi
-from fastact.runtime import state, store
+from fastact.rowwise.record import RowOp
+from fastact.runtime import state
 from fastact.runtime.numpy_api import keep, words
 
 # Waking a sleeping worker and waiting for it costs this much (measured: bench/dispatch.py);
@@ -50,6 +51,8 @@ def raise_in_caller(error: BaseException) -> None:
 
 def stored(name: str, build: Callable[[], bytes]) -> bytes:
     """An object from the store, or built now and stored."""
+    from fastact.runtime import store
+
     code = store.get(name)
     if code is None:
         code = build()
@@ -157,6 +160,48 @@ class Loop:
         return max(best / (blocks * abi.BLOCK), 0.02)
 
 
+class RowLoop:
+    """One row op and dtype: its block and its tasks."""
+
+    def __init__(self, op: RowOp, dtype: str, empty: float) -> None:
+        self.op = op
+        self.dtype = dtype
+        self.block = words(abi.ROW_LOOP_SLOTS)
+        self.block[abi.LOOP_ARRAYS] = len(op.inputs)
+        self.block[abi.LOOP_ITEMSIZE] = ITEMSIZE[dtype]
+        self.block[abi.LOOP_STATE] = state.ADDRESS
+        self.block[abi.LOOP_INDEX] = len(_loops)
+        self.block[abi.LOOP_EMPTY] = int(np.float64(empty).view(np.int64))
+        # Half a nanosecond an entry is what softmax takes on one thread (bench/).
+        self.block[abi.LOOP_THRESHOLD] = int(WORTHWHILE * DISPATCH_NANOSECONDS / 0.5)
+        _loops.append(self)
+
+    @property
+    def address(self) -> int:
+        return ctypes.addressof(self.block)
+
+    @property
+    def symbol(self) -> str:
+        return f"fastact_{self.op.name}_{self.dtype}"
+
+    def build(self) -> bytes:
+        from fastact.compile.build import build_rows
+
+        return build_rows(self.op, self.dtype, self.symbol)
+
+    def resolve(self, broadcast: bool) -> None:
+        """Fill the slots of the tasks."""
+        with _lock:
+            if self.block[abi.LOOP_ROW_ENTRIES]:
+                return
+            symbols = tuple(f"{self.symbol}_{name}" for name in abi.ROW_ENTRIES)
+            if symbols[0] not in _kernels:
+                addresses = load(self.symbol, symbols, self.build)
+                _kernels.update(zip(symbols, addresses, strict=True))
+            for k, name in reversed(list(enumerate(symbols))):
+                self.block[abi.LOOP_ROW_ENTRIES + k] = _kernels[name]
+
+
 _kernels: dict[str, int] = {}
 
 
@@ -196,7 +241,7 @@ def first_call(entry: str) -> Any:
     return keep(stub)
 
 
-_stubs = {name: first_call(name) for name in ("ufunc_loop",)}
+_stubs = {name: first_call(name) for name in ("ufunc_loop", "row_loop")}
 
 
 def loop_addresses(entry: str, count: int) -> Any:

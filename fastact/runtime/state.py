@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import os
 import signal
 from contextlib import contextmanager
@@ -58,14 +57,14 @@ def reset_pool() -> None:
 
 def c_functions() -> dict[str, int]:
     """Addresses of the C functions that compiled code calls; empty where there are no pthreads."""
-    process = ctypes.CDLL(None) if os.name == "posix" else None
-    math = ctypes.CDLL(ctypes.util.find_library("m")) if process is not None else None
-    found = {}
-    for name in abi.FUNCTIONS:
-        for library in (process, math):
-            if library is not None and hasattr(library, name):
-                found[name] = ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
-                break
+    if os.name != "posix":
+        return {}
+    process = ctypes.CDLL(None)
+    found = {
+        name: ctypes.cast(getattr(process, name), ctypes.c_void_p).value or 0
+        for name in abi.FUNCTIONS
+        if hasattr(process, name)
+    }
     return found if len(found) == len(abi.FUNCTIONS) else {}
 
 

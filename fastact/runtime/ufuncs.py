@@ -4,25 +4,52 @@ from __future__ import annotations
 
 import sys
 from functools import lru_cache
-from typing import Any
+from importlib.abc import MetaPathFinder
+from importlib.util import find_spec
+from typing import Any, Callable
 
 import numpy as np
 
 from fastact.activations.directions import Direction
 from fastact.activations.record import Activation
-from fastact.compile import abi
-from fastact.runtime.loops import COMPUTING, Loop, driver_entry, loop_addresses
+from fastact.rowwise.record import RowOp
+from fastact.runtime.loops import COMPUTING, Loop, RowLoop, driver_entry, loop_addresses
 from fastact.runtime.numpy_api import make_ufunc, register_loop, words
 
 # In NumPy's order of promotion: integers find the same float that np.exp gives them.
 DTYPES = ("float16", "float32", "float64")
 
 
-def loop_types(record: Activation, direction: Direction, dtype: Any, defaults: bool) -> list[Any]:
-    """The dtypes of a loop's operands; half types take their parameters in float32."""
-    computing = COMPUTING.get(str(dtype), dtype)
-    parameters = [] if defaults else [computing] * len(record.parameters)
-    return [dtype] * len(direction.arrays) + parameters + [dtype] * len(direction.outputs)
+def build(
+    name: str,
+    doc: str,
+    entry: str,
+    make_loop: Callable[[str], Any],
+    types_of: Callable[[Any], list[Any]],
+    outputs: int,
+    signature: str | None = None,
+) -> np.ufunc:
+    """A ufunc with one loop per dtype, each behind the same entry of the driver."""
+    loops = [make_loop(dtype) for dtype in DTYPES]
+    types = [types_of(dtype) for dtype in DTYPES]
+    data = words(len(loops))
+    for k, loop in enumerate(loops):
+        data[k] = loop.address
+    addresses = loop_addresses(entry, len(loops))
+    inputs = len(types[0]) - outputs
+    made = make_ufunc(name, doc, inputs, outputs, addresses, data, types, signature)
+
+    def add_bfloat16() -> None:
+        from ml_dtypes import bfloat16
+
+        loop = make_loop("bfloat16")
+        register_loop(made, driver_entry(entry), loop.address, types_of(np.dtype(bfloat16)))
+
+    if "ml_dtypes" in sys.modules:
+        add_bfloat16()
+    else:
+        _without_bfloat16.append(add_bfloat16)
+    return made
 
 
 @lru_cache(maxsize=None)
@@ -32,44 +59,63 @@ def ufunc(record: Activation, direction: Direction, defaults: bool) -> np.ufunc:
     With `defaults` it takes the arrays alone and the parameters have their default values;
     otherwise the parameters are operands, after the arrays, and broadcast like them.
     """
-    loops = [Loop(record, direction, dtype, defaults) for dtype in DTYPES]
-    data = words(len(loops))
-    for k, loop in enumerate(loops):
-        data[k] = loop.address
-    types = [loop_types(record, direction, dtype, defaults) for dtype in DTYPES]
-    made = make_ufunc(
+
+    def types_of(dtype: Any) -> list[Any]:
+        # Half types take their parameters in float32: 0.01 is not a float16.
+        parameters = [] if defaults else [COMPUTING.get(str(dtype), dtype)] * len(record.parameters)
+        return (
+            [dtype] * len(direction.arrays) + parameters + [dtype] * len(direction.outputs)
+        )
+
+    return build(
         record.name + direction.suffix,
         record.summary,
-        len(types[0]) - len(direction.outputs),
+        "ufunc_loop",
+        lambda dtype: Loop(record, direction, dtype, defaults),
+        types_of,
         len(direction.outputs),
-        loop_addresses("ufunc_loop", len(loops)),
-        data,
-        types,
     )
-    if "ml_dtypes" in sys.modules:
-        add_bfloat16(made, record, direction, defaults)
-    return made
 
 
-_with_bfloat16: set[int] = set()
+@lru_cache(maxsize=None)
+def gufunc(op: RowOp, empty: float) -> np.ufunc:
+    """The generalized ufunc of a row op; `empty` is the value of a row with nothing in it."""
+    return build(
+        op.name,
+        op.summary,
+        "row_loop",
+        lambda dtype: RowLoop(op, dtype, empty),
+        lambda dtype: [dtype] * (len(op.inputs) + 1),
+        1,
+        ",".join(["(n)"] * len(op.inputs)) + "->(n)",
+    )
 
 
-def add_bfloat16(
-    made: np.ufunc, record: Activation, direction: Direction, defaults: bool
-) -> bool:
-    """Give a ufunc its bfloat16 loop; False if it has one already.
+class Bfloat16Arrives(MetaPathFinder):
+    """Teaches the ufuncs that exist their bfloat16 loops when ml_dtypes is first imported.
 
-    Done when somebody brings a bfloat16 array, so that fastact never imports ml_dtypes itself.
+    Importing ml_dtypes ourselves would cost each program 10 ms, most of them for nothing.
     """
-    from ml_dtypes import bfloat16
 
-    if id(made) in _with_bfloat16:
-        return False
-    _with_bfloat16.add(id(made))
-    loop = Loop(record, direction, "bfloat16", defaults)
-    types = loop_types(record, direction, np.dtype(bfloat16), defaults)
-    register_loop(made, driver_entry("ufunc_loop"), loop.address, types)
-    return True
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        if fullname != "ml_dtypes":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(fullname)
+        loader: Any = spec and spec.loader
+        if loader is not None:
+            execute = loader.exec_module
+
+            def exec_module(module: Any) -> None:
+                execute(module)
+                for add in _without_bfloat16:
+                    add()
+                _without_bfloat16.clear()
+
+            loader.exec_module = exec_module
+        return spec
 
 
-assert abi.MAX_OPERANDS >= 6  # dy, x, three parameters, one output
+_without_bfloat16: list[Callable[[], None]] = []
+if "ml_dtypes" not in sys.modules:
+    sys.meta_path.insert(0, Bfloat16Arrives())

@@ -1,0 +1,67 @@
+"""The works that reach lines name: a provider's, or one of the expressions given here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+import fastact as fa
+from fastact.measure.cases import Case
+from fastact.measure.catalogue import record_of
+from fastact.measure.operands import operand
+from fastact.measure.providers import PROVIDERS, assemble
+from fastact.measure.work import Work
+
+
+class Key(NamedTuple):
+    """One thing to time: a provider or a key of EXPRESSIONS on a case, or Python code."""
+
+    who: str
+    case: Case | None = None
+
+
+# Expressions over `op` (a fastact op with all its directions) and the operands.
+EXPRESSIONS = {
+    "public function": "op.forward(x, out=out)",
+    "np.exp": "np.exp(x, out=out)",
+    "value_and_grad, multiply": (
+        "np.multiply(dy, op.value_and_grad(x, out=(out, out2))[1], out=out2)"
+    ),
+    "forward, backward": "(op.forward(x, out=out), op.backward(dy, x, out=out2))",
+}
+TARGETS = {
+    "public function": "auto",
+    "value_and_grad, multiply": "serial",
+    "forward, backward": "serial",
+}
+
+
+def fresh_process(code: str) -> None:
+    """Run code in a new interpreter."""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def build(key: Key) -> Work:
+    """The work of a key.
+
+    Raises
+    ------
+    LookupError
+        If a provider is not installed or lacks the case.
+    """
+    if key.case is None:
+        return Work("run(code)", {"run": fresh_process, "code": key.who})
+    if key.who in PROVIDERS:
+        work = PROVIDERS[key.who].build(key.case, operand)
+    else:
+        op = record_of(key.case.op)
+        work = assemble(key.case, EXPRESSIONS[key.who], operand, np=np, op=op)
+        if work is not None and key.who in TARGETS:
+            work = work.under(partial(fa.use_target, TARGETS[key.who]))
+    if work is None:
+        raise LookupError(f"{key.who} cannot compute {key.case}")
+    return work

@@ -1,0 +1,172 @@
+"""Activations that saturate on both sides: the sigmoids and tanh."""
+
+from fastact.activations.record import Accuracy, Activation, Parameter
+from fastact.numerics.language import copysign, fma, scalar, select
+from fastact.numerics.logistic import (
+    TINY,
+    UNIT,
+    limited,
+    logistic,
+    product,
+    slope_parts,
+    tanh_parts,
+)
+
+
+@scalar
+def sigmoid_grad(x):
+    w, lo = slope_parts(limited(abs(x)), -0.0)
+    return UNIT * fma(w, lo, w)
+
+
+@scalar
+def sigmoid_grad_from_output(y):
+    return y * (1.0 - y)
+
+
+@scalar
+def tanh_forward(x):
+    magnitude = abs(x)
+    y = tanh_parts(limited(magnitude + magnitude), -0.0)
+    return select(magnitude < TINY, x, copysign(y, x))
+
+
+@scalar
+def tanh_grad(x):
+    magnitude = abs(x)
+    w, lo = slope_parts(limited(magnitude + magnitude), -0.0)
+    return (4.0 * UNIT) * fma(w, lo, w)
+
+
+@scalar
+def tanh_grad_from_output(y):
+    return (1.0 - y) * (1.0 + y)
+
+
+@scalar
+def bipolar_sigmoid_forward(x, steepness):
+    z, low = product(x, steepness)
+    y = tanh_parts(z, low)
+    return copysign(select(z < 2.0 * TINY, 0.5 * z, y), x)
+
+
+@scalar
+def bipolar_sigmoid_grad(x, steepness):
+    z, low = product(x, steepness)
+    w, lo = slope_parts(z, low)
+    p = w * steepness
+    return (2.0 * UNIT) * (p + fma(p, lo, fma(w, steepness, -p)))
+
+
+@scalar
+def bipolar_sigmoid_grad_from_output(y, steepness):
+    return (0.5 * steepness) * (1.0 - y) * (1.0 + y)
+
+
+RUMELHART = (
+    "D. E. Rumelhart, G. E. Hinton, R. J. Williams, Learning representations by "
+    "back-propagating errors, Nature 323, 1986"
+)
+LECUN = "Y. LeCun, L. Bottou, G. B. Orr, K.-R. Mueller, Efficient BackProp, 1998"
+ZURADA = "J. M. Zurada, Introduction to Artificial Neural Systems, West Publishing, 1992"
+
+RECORDS = (
+    Activation(
+        name="sigmoid",
+        summary="The logistic function: squashes the line into (0, 1).",
+        formula="1 / (1 + exp(-x))",
+        derivative="sigmoid(x) * sigmoid(-x)",
+        forward=logistic,
+        grad=sigmoid_grad,
+        grad_from_output=sigmoid_grad_from_output,
+        output_note=(
+            "y (1 - y) is exactly 0 once y has rounded to 1, from x = 17 in float32 and x = 37 "
+            "in float64, and loses digits long before; y near 0 keeps all of them"
+        ),
+        limits=("0.0", "1.0"),
+        grad_limits=("0.0", "0.0"),
+        accuracy={"float32": Accuracy(1.0, 1.0), "float64": Accuracy(1.0, 1.0)},
+        sources=(
+            "P. F. Verhulst, Notice sur la loi que la population suit dans son accroissement, "
+            "Correspondance mathematique et physique 10, 1838",
+            RUMELHART,
+        ),
+        numpy="1 / (1 + np.exp(-x))",
+        stable=(
+            "np.where(x < 0, np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))), "
+            "1 / (1 + np.exp(-np.abs(x))))"
+        ),
+        stable_note=(
+            "w = 1/(1 + exp(|x|)) scaled away from the subnormals, with a correction for the "
+            "rounding of the division; then w or 1 - w by the sign of x"
+        ),
+        scipy="scipy.special.expit(x)",
+        torch="torch.sigmoid(x, out=out)",
+        use=(
+            "Output layer of a binary classifier, and gates. In hidden layers it saturates: the "
+            "derivative is at most 1/4, so gradients vanish through many layers."
+        ),
+    ),
+    Activation(
+        name="bipolar_sigmoid",
+        summary="The sigmoid stretched to (-1, 1), with a steepness.",
+        formula="(1 - exp(-steepness * x)) / (1 + exp(-steepness * x)) = tanh(steepness * x / 2)",
+        derivative="steepness / 2 * (1 + f(x)) * (1 - f(x))",
+        forward=bipolar_sigmoid_forward,
+        grad=bipolar_sigmoid_grad,
+        grad_from_output=bipolar_sigmoid_grad_from_output,
+        output_note=(
+            "(1 + y) (1 - y) is exactly 0 once y has rounded to 1 or -1, from "
+            "|steepness x| = 18 in float32 and 38 in float64, and loses digits long before"
+        ),
+        parameters=(
+            Parameter(
+                "steepness", 1.0, "slope at 0 is steepness/2; 2 makes it tanh", "positive"
+            ),
+        ),
+        limits=("-1.0", "1.0"),
+        grad_limits=("0.0", "0.0"),
+        accuracy={"float32": Accuracy(1.0, 1.0), "float64": Accuracy(1.0, 1.0)},
+        sources=(ZURADA,),
+        numpy="(1 - np.exp(-steepness * x)) / (1 + np.exp(-steepness * x))",
+        stable="np.tanh(0.5 * steepness * x)",
+        stable_note=(
+            "tanh of steepness x / 2, where the rounding error of the product is carried along "
+            "into the exponential"
+        ),
+        torch="torch.tanh(0.5 * steepness * x, out=out)",
+        use=(
+            "Hidden layers of small networks with targets -1 and 1; centred on 0, so it trains "
+            "faster than the sigmoid, and saturates like it."
+        ),
+        odd=True,
+    ),
+    Activation(
+        name="tanh",
+        summary="The hyperbolic tangent: squashes the line into (-1, 1), slope 1 at 0.",
+        formula="tanh(x)",
+        derivative="sech(x)**2 = 4 * exp(-2|x|) / (1 + exp(-2|x|))**2",
+        forward=tanh_forward,
+        grad=tanh_grad,
+        grad_from_output=tanh_grad_from_output,
+        output_note=(
+            "(1 - y) (1 + y) is exactly 0 once y has rounded to 1 or -1, from |x| = 9 in float32 "
+            "and 19 in float64, and loses digits long before"
+        ),
+        limits=("-1.0", "1.0"),
+        grad_limits=("0.0", "0.0"),
+        accuracy={"float32": Accuracy(1.0, 1.0), "float64": Accuracy(1.0, 1.0)},
+        sources=(LECUN,),
+        numpy="np.tanh(x)",
+        stable_note=(
+            "(E - 1)/(E + 1) with E = exp(2|x|), corrected by its residual; the derivative comes "
+            "from the exponential, not from 1 - y**2, so it is exact where y has rounded to 1"
+        ),
+        torch="torch.tanh(x, out=out)",
+        use=(
+            "Recurrent networks and small hidden layers; zero-centred, so it trains better than "
+            "the sigmoid, and its gradient still vanishes in saturation."
+        ),
+        odd=True,
+    ),
+)

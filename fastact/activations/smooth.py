@@ -1,0 +1,70 @@
+"""Smooth relatives of the rectifiers: x times something between 0 and 1."""
+
+from fastact.activations.record import Accuracy, Activation, Parameter
+from fastact.numerics.language import fma, scalar, select
+from fastact.numerics.logistic import LIMIT, UNIT, logistic_parts, product
+
+
+@scalar
+def swish_forward(x, beta):
+    z, low = product(beta, x)
+    w, rem = logistic_parts(z, low)
+    w = fma(w, rem, w)
+    # far below 0 the limit is 0; x times the smallest w would be nan at -inf
+    below = UNIT * (select(z < LIMIT, x, -0.0) * w)
+    below = select(x != x, x, below)
+    return select((x < 0.0) == (beta > 0.0), below, x * fma(-UNIT, w, 1.0))
+
+
+@scalar
+def swish_grad(x, beta):
+    z, low = product(beta, x)
+    w, rem = logistic_parts(z, low)
+    w = fma(w, rem, w)
+    tail = UNIT * w
+    below = w * ((1.0 - z) + fma(z, tail, -low))
+    return select((x < 0.0) == (beta > 0.0), UNIT * below, fma(-UNIT, below, 1.0))
+
+
+RAMACHANDRAN = (
+    "P. Ramachandran, B. Zoph, Q. V. Le, Searching for activation functions, ICLR workshop 2018"
+)
+HENDRYCKS = "D. Hendrycks, K. Gimpel, Gaussian error linear units (GELUs), arXiv:1606.08415, 2016"
+ELFWING = (
+    "S. Elfwing, E. Uchibe, K. Doya, Sigmoid-weighted linear units for neural network function "
+    "approximation in reinforcement learning, Neural Networks 107, 2018"
+)
+
+RECORDS = (
+    Activation(
+        name="swish",
+        aliases=("silu",),
+        summary="x times its own sigmoid.",
+        formula="x * sigmoid(beta * x)",
+        derivative="s + beta * x * s * (1 - s) with s = sigmoid(beta * x)",
+        forward=swish_forward,
+        grad=swish_grad,
+        limits=("0.0 if beta > 0 else -inf", "inf if beta >= 0 else 0.0"),
+        grad_limits=(
+            "0.0 if beta > 0 else 1.0 if beta < 0 else 0.5",
+            "1.0 if beta > 0 else 0.0 if beta < 0 else 0.5",
+        ),
+        parameters=(Parameter("beta", 1.0, "0 gives x/2, large values approach relu"),),
+        accuracy={"float32": Accuracy(2.0, 2.0), "float64": Accuracy(2.0, 2.0)},
+        sources=(RAMACHANDRAN, HENDRYCKS, ELFWING),
+        numpy="x / (1 + np.exp(-beta * x))",
+        stable=(
+            "x * np.where(beta * x < 0, np.exp(-np.abs(beta * x)), 1) "
+            "/ (1 + np.exp(-np.abs(beta * x)))"
+        ),
+        stable_note=(
+            "the product with x comes before the scaling into the subnormals, and the rounding "
+            "error of beta x is carried along into the exponential"
+        ),
+        torch="F.silu(x)",
+        use=(
+            "Hidden layers of deep networks, where it often beats relu; smooth, not monotonic, "
+            "and its gradient does not die for moderately negative inputs."
+        ),
+    ),
+)

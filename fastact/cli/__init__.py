@@ -1,0 +1,22 @@
+"""The command line: `fastact bench`, `list`, `info`, `compile` and `clear`."""
+
+from __future__ import annotations
+
+import typer
+
+from fastact.cli.bench import bench
+from fastact.cli.info import info
+from fastact.cli.listing import list_ops
+from fastact.cli.storing import clear, compile_ops
+
+app = typer.Typer(
+    help="Activation functions for NumPy: measure, list, inspect and precompile.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("bench")(bench)
+app.command("list")(list_ops)
+app.command("info")(info)
+app.command("compile")(compile_ops)
+app.command("clear")(clear)

@@ -1,0 +1,70 @@
+"""exp and expm1 without branches, tables or library calls.
+
+x = n ln 2 + r with integer n and |r| <= ln(2)/2, then exp(x) = 2**n (1 + t), t = expm1(r).
+
+n comes from adding a number so large that the sum's last bit is worth 1: the addition rounds,
+and n stands in the low bits of the sum, ready to be shifted into an exponent. No conversion
+between floats and integers is needed (AVX2 has none for 64 bits). An exponent bias hidden in
+the added number makes the shifted bits a power of two without another addition.
+"""
+
+from fastact.numerics.language import (
+    ByDtype,
+    bits,
+    fma,
+    from_bits,
+    ishl,
+    polynomial,
+    scalar,
+    select,
+)
+
+LOG2E = 1.4426950408889634  # 1/ln 2
+LN2 = ByDtype(0.6931472, 0.6931471805599453)
+LN2_TAIL = ByDtype(-1.904654323148236e-09, 2.3190468138462996e-17)  # ln 2 - LN2
+FRACTION = ByDtype(23, 52)  # bits of a float below its exponent
+ROUNDER = ByDtype(12582912.0, 6755399441055744.0)  # 1.5 * 2**23, 1.5 * 2**52
+
+# (expm1(r) - r) / r**2 on [-ln(2)/2, ln(2)/2], from ci/coefficients.py
+EXPM1 = ByDtype(
+    (0.001387001, 0.008366254, 0.041667443, 0.16666546, 0.49999997),
+    (
+        2.5063685511188176e-08,
+        2.762589046422517e-07,
+        2.7557370539678857e-06,
+        2.480150560767301e-05,
+        0.0001984126976918937,
+        0.0013888888931389877,
+        0.008333333333360504,
+        0.04166666666657628,
+        0.1666666666666665,
+        0.5000000000000006,
+    ),
+)
+# 2**-n for the n of the smallest result: keeps the power of two of a subnormal result normal
+SMALL = ByDtype(2.0**-32, 2.0**-64)
+SMALL_SHIFT = ByDtype(12582912.0 + 127.0 + 32.0, 6755399441055744.0 + 1023.0 + 64.0)
+LOWEST = ByDtype(-106.0, -750.0)  # exp of less rounds to 0
+
+
+@scalar
+def power_of_two(shifted):
+    """2**n from the low bits of n + bias + ROUNDER."""
+    return from_bits(ishl(bits(shifted), FRACTION))
+
+
+@scalar
+def clamp(x, low, high):
+    """x moved into [low, high]; nan stays nan."""
+    x = select(low > x, low, x)
+    return select(high < x, high, x)
+
+
+@scalar
+def expm1_parts(x):
+    """(n, s, r, u) with exp(x) = s (1 + r + u) / SMALL for x <= 0; nan goes through r."""
+    shifted = fma(x, LOG2E, SMALL_SHIFT)
+    n = shifted - SMALL_SHIFT
+    r = fma(n, -LN2, x)
+    u = r * r * polynomial(r, EXPM1)
+    return n, power_of_two(shifted), r, u

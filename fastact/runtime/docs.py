@@ -1,0 +1,142 @@
+"""Docstrings of the public functions, assembled from the records."""
+
+from __future__ import annotations
+
+from fastact.activations.directions import Direction
+from fastact.activations.record import Activation
+from fastact.rowwise.record import RowOp
+
+SENTENCE = {
+    "forward": "{summary}",
+    "grad": "Derivative of `{name}` with respect to x, exact where the output has saturated.",
+    "backward": "Vector-Jacobian product of `{name}`, from the input: dx = dy * {name}'(x).",
+    "backward_from_output": "Vector-Jacobian product of `{name}`, from its output: no need to keep x.",
+    "value_and_grad": "`{name}` and its derivative in one pass that shares their common part.",
+}
+MEANING = {
+    "x": "input",
+    "dy": "gradient of the loss with respect to the output",
+    "y": "output of the forward pass",
+}
+DTYPES = "float16, bfloat16, float32 or float64; bool and integers promote as in np.exp"
+
+
+def example(record: Activation, direction: Direction) -> str:
+    """A doctest that every function of this form passes."""
+    arrays = ", ".join("[-1.0, 0.5, 2.0]" if a != "dy" else "1.0" for a in direction.arrays)
+    if len(direction.outputs) == 2:
+        return (
+            f">>> y, g = fa.{record.name}{direction.suffix}({arrays})\n"
+            "    >>> y.shape, g.shape\n    ((3,), (3,))"
+        )
+    return f">>> fa.{record.name}{direction.suffix}({arrays}).shape\n    (3,)"
+
+
+def error_line(record: Activation, direction: Direction) -> str:
+    parts = [
+        f"{dtype}: forward {a.forward:g}, derivative {a.grad:g}"
+        for dtype, a in record.accuracy.items()
+    ]
+    line = "; ".join(parts) or "not yet measured"
+    if direction.name in ("backward", "backward_from_output"):
+        line += "; the product with dy adds half an ulp"
+    if direction.name == "backward_from_output" and record.output_note:
+        line += f". {record.output_note}"
+    return line
+
+
+def docstring(record: Activation, direction: Direction) -> str:
+    """The docstring of one direction of an op."""
+    sentence = SENTENCE[direction.name].format(name=record.name, summary=record.summary)
+    lines = [sentence, "", f"    f(x) = {record.formula}", f"    f'(x) = {record.derivative}", ""]
+    if record.stable_note:
+        lines += [record.stable_note, ""]
+    lines += ["Parameters", "----------"]
+    for a in direction.arrays:
+        lines += [f"{a} : array_like", f"    {MEANING[a].capitalize()}; {DTYPES}."]
+    for p in record.parameters:
+        lines += [
+            f"{p.name} : float or array_like, default {p.default!r}",
+            f"    {p.meaning} Must be {p.domain}; broadcasts against x.",
+        ]
+    if len(direction.outputs) == 1:
+        lines += ["out : array, optional", "    Where to write; may be an input."]
+    else:
+        lines += ["out : tuple of arrays, optional", "    Where to write both results."]
+    lines += [
+        "where, dtype, casting",
+        "    As in every NumPy ufunc.",
+        "",
+        "Returns",
+        "-------",
+        f"{', '.join(direction.outputs)} : array of the broadcast shape and the dtype of the input",
+        "",
+        "Raises",
+        "------",
+        "TypeError",
+        "    For complex, object, string and other dtypes that are not real floating point.",
+    ]
+    if record.parameters:
+        lines += ["ValueError", "    If a parameter lies outside its domain."]
+    minus, plus = record.limits
+    minus_grad, plus_grad = record.grad_limits
+    lines += [
+        "",
+        "Notes",
+        "-----",
+        f"Limits: f(-inf) = {minus}, f(inf) = {plus}; f'(-inf) = {minus_grad}, "
+        f"f'(inf) = {plus_grad}; nan gives nan.",
+    ]
+    if record.kinks:
+        lines += [f"Kinks at x = {', '.join(record.kinks)}: {record.kink_note}"]
+    lines += [f"Largest error in ulp: {error_line(record, direction)}."]
+    lines += ["", "References", "----------", *record.sources]
+    lines += ["", "Examples", "--------", ">>> import fastact as fa"]
+    lines += example(record, direction).replace("\n    ", "\n").split("\n")
+    return "\n".join(lines) + "\n"
+
+
+def row_docstring(op: RowOp) -> str:
+    """The docstring of a row op."""
+    arrays = ", ".join("[[1.0, 2.0, 3.0]]" for _ in op.inputs)
+    errors = "; ".join(f"{dtype}: {ulp:g}" for dtype, ulp in op.accuracy.items())
+    lines = [op.summary, "", f"    {op.formula}", "", op.stable_note, "", "Parameters", "-" * 10]
+    for a in op.inputs:
+        lines += [f"{a} : array_like", f"    {MEANING[a].capitalize()}; {DTYPES}."]
+    lines += [
+        "axis : int, default -1",
+        "    The axis along which a row runs; any strides.",
+        "out : array, optional",
+        "    Where to write; may be an input.",
+        "dtype, casting",
+        "    As in every NumPy ufunc.",
+        "",
+        "Returns",
+        "-------",
+        f"{op.output} : array of the shape and dtype of the input",
+        "",
+        "Raises",
+        "------",
+        "TypeError",
+        "    For dtypes that are not real floating point, or an axis that is no integer.",
+        "ValueError",
+        "    For an axis out of bounds, or shapes that do not match.",
+        "",
+        "Notes",
+        "-----",
+        "A row with one +inf has its limit (1 there, 0 elsewhere); with several, or with -inf",
+        "alone, or with a nan, the row is nan. A scalar is a row of one entry; an axis of",
+        "length 0 gives an empty result.",
+    ]
+    if errors:
+        lines += [f"Largest error in ulp of an entry: {errors}."]
+    lines += ["", "References", "----------", *op.sources]
+    lines += [
+        "",
+        "Examples",
+        "--------",
+        ">>> import fastact as fa",
+        f">>> fa.{op.name}({arrays}).shape",
+        "(1, 3)",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,168 @@
+"""Every record is complete, and everything that is public is derived from it."""
+
+import dataclasses
+import doctest
+import inspect
+import re
+
+import numpy as np
+import ops
+import pytest
+
+import fastact as fa
+from fastact.activations.directions import DIRECTIONS
+from fastact.activations.record import Activation
+
+MAY_BE_EMPTY = {
+    "parameters", "grad_from_output", "output_note", "kinks", "kink_note", "stable",
+    "stable_note", "scipy", "torch", "aliases", "odd",
+}  # fmt: skip
+op = pytest.mark.parametrize("op", ops.ELEMENTWISE)
+call = pytest.mark.parametrize(("case", "direction"), ops.directed(ops.default_cases()), ids=str)
+
+
+@op
+def test_fields_are_filled(op):
+    record = fa.get(op).record
+    for field in dataclasses.fields(Activation):
+        value = getattr(record, field.name)
+        if field.name not in MAY_BE_EMPTY:
+            assert value, field.name
+    assert set(record.accuracy) == {d.name for d in ops.NATIVE}
+    assert all(0 <= v <= 2 for a in record.accuracy.values() for v in dataclasses.astuple(a))
+    assert bool(record.kinks) == bool(record.kink_note)
+    assert record.grad_from_output is None or record.output_note
+    assert not record.stable or record.stable != record.numpy
+    assert record.summary.endswith(".") and "\n" not in record.summary
+    for parameter in record.parameters:
+        assert parameter.meaning and parameter.domain in ops.OTHER_VALUES
+        assert parameter.name.isidentifier()
+
+
+def evaluate(expression, case, x, **more):
+    with np.errstate(all="ignore"):
+        return eval(expression, {"np": np, "x": x, **case.scope, **more})
+
+
+@pytest.mark.parametrize("case", ops.all_cases(), ids=str)
+def test_numpy_forms_compute_the_op(case):
+    """The naive form where it is stable, the stable form wherever it is finite."""
+    x = np.linspace(-6, 6, 1001)
+    expected = ops.function(case.op, "forward")(x, *case.parameters)
+    naive = evaluate(case.record.numpy, case, x)
+    np.testing.assert_allclose(naive, expected, rtol=1e-11, atol=1e-13)
+    if case.record.stable:
+        far = np.linspace(-700, 700, 1001)
+        stable = evaluate(case.record.stable, case, far)
+        expected = ops.function(case.op, "forward")(far, *case.parameters)
+        np.testing.assert_allclose(stable, expected, rtol=1e-11, atol=1e-300)
+
+
+@pytest.mark.parametrize("case", ops.default_cases(), ids=str)
+def test_scipy_forms_compute_the_op(case):
+    if not case.record.scipy:
+        pytest.skip("SciPy has no form of it")
+    pytest.importorskip("scipy.special")
+    import scipy
+
+    x = np.linspace(-6, 6, 1001)
+    expected = ops.function(case.op, "forward")(x)
+    got = evaluate(case.record.scipy, case, x, scipy=scipy, out=np.empty_like(x))
+    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("case", ops.default_cases(), ids=str)
+def test_torch_forms_compute_the_op(case):
+    """PyTorch as a second opinion: the value, and the derivative by autograd."""
+    if not case.record.torch:
+        pytest.skip("PyTorch has no form of it")
+    torch = pytest.importorskip("torch")
+    values = np.linspace(-6, 6, 1000)
+    x = torch.tensor(values)
+    scope = {"torch": torch, "F": torch.nn.functional}
+    y = evaluate(case.record.torch, case, x, out=torch.empty_like(x), **scope)
+    expected = ops.function(case.op, "forward")(values)
+    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-12, atol=1e-15)
+
+
+@op
+def test_names_and_aliases(op):
+    assert op in fa.names()
+    for alias in fa.get(op).aliases:
+        assert fa.get(alias).name == op
+        for direction in DIRECTIONS.values():
+            made = getattr(fa, alias + direction.suffix, None)
+            assert made is getattr(fa, op + direction.suffix, None)
+
+
+def test_public_names():
+    assert len(fa.names()) == len(set(fa.names()))
+    assert {"identity", "binary_step", "bipolar_step", "sigmoid", "bipolar_sigmoid", "tanh",
+            "relu", "leaky_relu", "elu", "swish", "softmax"} <= set(fa.names())  # fmt: skip
+    assert fa.silu is fa.swish and fa.get("silu").name == "swish"
+    for name in fa.__all__:
+        assert getattr(fa, name) is not None
+    assert set(fa.__all__) <= set(dir(fa))
+    for case, direction in ops.directed(ops.default_cases()):
+        assert case.op + DIRECTIONS[direction].suffix in fa.__all__
+
+
+@call
+def test_signature(case, direction):
+    function = ops.function(case.op, direction)
+    form = DIRECTIONS[direction]
+    found = inspect.signature(function).parameters
+    own = [p.name for p in case.record.parameters]
+    assert list(found) == [*form.arrays, *own, "out", "where", "dtype", "casting"]
+    for parameter in case.record.parameters:
+        assert found[parameter.name].default == parameter.default
+    assert function.__name__ == case.op + form.suffix
+    assert function.__module__ == "fastact"
+
+
+@call
+def test_docstring_is_complete(case, direction):
+    record, text = case.record, ops.function(case.op, direction).__doc__
+    first = text.strip().splitlines()[0]
+    assert first.endswith(".") and len(first) <= 100
+    flat = " ".join(text.split())
+    formula = record.formula if direction == "forward" else record.derivative
+    assert " ".join(formula.split()) in flat
+    for parameter in record.parameters:
+        assert parameter.name in flat and " ".join(parameter.meaning.split()) in flat
+    for note in (record.kink_note, *record.sources):
+        assert " ".join(note.split()) in flat
+    assert re.search("ULP|ulp", text) and "float16" in text and "bfloat16" in text
+    assert "-inf" in text
+    assert "TypeError" in text
+    assert ">>>" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def examples():
+    """Every public function, and the package itself."""
+    for name in sorted(set(fa.__all__)):
+        yield pytest.param(getattr(fa, name), id=name)
+    yield pytest.param(fa, id="fastact")
+
+
+@pytest.mark.parametrize("thing", list(examples()))
+def test_examples_in_docstrings_run(thing):
+    finder = doctest.DocTestFinder(recurse=False)
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    report = []
+    for test in finder.find(thing, "example", globs={"fa": fa, "np": np}):
+        runner.run(test, out=report.append)
+    assert runner.failures == 0, "".join(report)
+
+
+def test_op_object():
+    swish = fa.get("swish")
+    x = np.linspace(-3, 3, 50)
+    ops.assert_same_bits(swish(x, 2.0), fa.swish(x, 2.0))
+    ops.assert_same_bits(swish.grad(x), fa.swish_grad(x))
+    ops.assert_same_bits(swish.value_and_grad(x), fa.swish_value_and_grad(x))
+    assert swish.backward_from_output is None
+    assert "swish" in repr(swish) and swish.record.formula in repr(swish)
+    with pytest.raises(AttributeError):
+        swish.nothing  # noqa: B018

@@ -1,0 +1,174 @@
+"""Every kernel is SIMD code that calls nothing: read from what LLVM emits for this processor."""
+
+import re
+from functools import cache
+
+import ops
+import pytest
+
+import fastact as fa
+from fastact.activations.directions import DIRECTIONS
+
+pytest.importorskip("numba")
+
+from fastact.compile.build import build_driver, build_kernel, kernel_module
+from fastact.compile.loading import cpu_features, target_machine
+
+X86 = target_machine().triple.split("-")[0] in ("x86_64", "amd64")
+pytestmark = pytest.mark.skipif(not X86, reason="reads x86-64 assembly")
+
+FEATURES = set(cpu_features().split(","))
+WIDEST = "zmm" if "+avx512f" in FEATURES else "ymm" if "+avx2" in FEATURES else "xmm"
+SUFFIX = {"float32": "ps", "float64": "pd", "float16": "ps", "bfloat16": "ps"}
+ARITHMETIC = "add|sub|mul|div|sqrt|max|min|fn?m(?:add|sub)[123]{3}"
+MAY_CALL = {"memcpy", "memset"}
+
+
+@cache
+def assembly(op, direction, dtype, broadcast):
+    module = kernel_module(
+        fa.get(op).record, DIRECTIONS[direction], dtype, broadcast, "fastact_under_test"
+    )
+    return target_machine().emit_assembly(module)
+
+
+def calls(text):
+    """What is called, or whose address is taken, outside the text itself."""
+    labels = set(re.findall(r"^([\w.$]+):", text, re.MULTILINE))
+    direct = re.findall(r"\b(?:call|jmp)q?\s+([A-Za-z_.][\w.$]*)", text)
+    through_register = re.findall(r"\bmov\w*\s+[$]([A-Za-z_.][\w.$]*)", text)
+    return {*direct, *through_register} - labels
+
+
+kernels = pytest.mark.parametrize(
+    ("case", "direction", "dtype", "broadcast"),
+    [
+        (case, direction, dtype.name, broadcast)
+        for case, direction in ops.directed(ops.default_cases())
+        for dtype in ops.DTYPES
+        for broadcast in ((False, True) if case.parameters else (False,))
+    ],
+    ids=str,
+)
+
+
+@kernels
+def test_kernel_calls_nothing(case, direction, dtype, broadcast):
+    assert calls(assembly(case.op, direction, dtype, broadcast)) == set()
+
+
+def loops(text):
+    """The bodies of innermost loops: from a label to a jump back to it."""
+    position, found, first = {}, [], 0
+    lines = text.splitlines()
+    for i, line in enumerate(lines):
+        if label := re.match(r"([\w.$]+):", line):
+            position[label[1]] = i
+        jump = re.match(r"\s+j\w+\s+([\w.$]+)", line)
+        if jump and position.get(jump[1], -1) >= first:
+            found.append("\n".join(lines[position[jump[1]] : i]))
+            first = i
+    return found
+
+
+def vector_loops(text, width):
+    """The loops that work on whole vectors, one or its unrolled forms; an error if there is none.
+
+    Beside it LLVM may emit the same loop over single elements, for cases that it cannot rule
+    out: a trip count of 2**64, two outputs less than a vector apart.
+    """
+    found = [loop for loop in loops(text) if re.search(f"%{width}", loop)]
+    assert found, f"no loop over {width} registers in\n{text}"
+    return found
+
+
+def width_of(dtype, case):
+    """Half types that are only moved and compared fill half a register per vector of singles."""
+    half = dtype in {d.name for d in ops.HALVES}
+    return "[yz]mm" if half and not exponential(case) else WIDEST
+
+
+def exponential(case):
+    return bool(re.search("exp|tanh", case.record.numpy))
+
+
+@kernels
+def test_kernel_is_packed(case, direction, dtype, broadcast):
+    """Vector registers of full width, and no arithmetic on single elements."""
+    text = assembly(case.op, direction, dtype, broadcast)
+    for loop in vector_loops(text, width_of(dtype, case)):
+        assert not re.findall(rf"\bv?(?:{ARITHMETIC})s[sdh]\b.*", loop)
+
+
+@kernels
+def test_exponentials_use_packed_fma(case, direction, dtype, broadcast):
+    if not exponential(case) or direction == "backward_from_output":
+        pytest.skip("no exponential in it")
+    if "+fma" not in FEATURES:
+        pytest.skip("this processor has no fma")
+    fma = rf"\bvfn?m(?:add|sub)[123]{{3}}{SUFFIX[dtype]}\b.*%{WIDEST}"
+    for loop in vector_loops(assembly(case.op, direction, dtype, broadcast), WIDEST):
+        assert len(re.findall(fma, loop)) >= 4
+
+
+def undefined_symbols(code):
+    """The names that an ELF object needs from elsewhere."""
+    assert code[:6] == b"\x7fELF\x02\x01", "64-bit little-endian ELF"
+
+    def number(offset, size):
+        return int.from_bytes(code[offset : offset + size], "little")
+
+    table, entry, count = number(0x28, 8), number(0x3A, 2), number(0x3C, 2)
+    sections = [table + entry * i for i in range(count)]
+    names = set()
+    for section in sections:
+        if number(section + 4, 4) != 2:  # SHT_SYMTAB
+            continue
+        start, size = number(section + 0x18, 8), number(section + 0x20, 8)
+        strings = number(sections[number(section + 0x28, 4)] + 0x18, 8)
+        for symbol in range(start + 24, start + size, 24):
+            if number(symbol + 6, 2) == 0:  # SHN_UNDEF
+                first = strings + number(symbol, 4)
+                names.add(code[first : code.index(b"\0", first)].decode())
+    return names
+
+
+@pytest.mark.skipif("linux" not in target_machine().triple, reason="reads ELF")
+@kernels
+def test_kernel_object_needs_no_library(case, direction, dtype, broadcast):
+    record = fa.get(case.op).record
+    code = build_kernel(record, DIRECTIONS[direction], dtype, broadcast, "fastact_under_test")
+    assert undefined_symbols(code) <= MAY_CALL
+
+
+@pytest.mark.skipif("linux" not in target_machine().triple, reason="reads ELF")
+def test_driver_object_needs_no_library():
+    assert undefined_symbols(build_driver()) <= MAY_CALL
+
+
+def test_the_readers_can_fail():
+    """A call of libm, and a loop over single elements, are found out."""
+    import math
+
+    from numba import types
+
+    from fastact.compile.build import emit, module_of
+
+    def call(x):
+        return math.exp(x)
+
+    module = module_of(call, types.float64(types.float64), "fastact_under_test")
+    assert "exp" in calls(target_machine().emit_assembly(module))
+    if "linux" in target_machine().triple:
+        assert "exp" in undefined_symbols(emit(module))
+
+    def chain(x):
+        while x < 1e9:  # each step needs the one before
+            x = x * x + 1.0
+        return x
+
+    module = module_of(chain, types.float64(types.float64), "fastact_under_test")
+    text = target_machine().emit_assembly(module)
+    assert re.search(rf"\bv?(?:{ARITHMETIC})sd\b", *loops(text))
+    with pytest.raises(AssertionError, match="no loop"):
+        vector_loops(text, WIDEST)
