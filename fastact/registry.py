@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from functools import lru_cache
-from typing import Any, Callable
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
 
 from fastact.activations import rectifiers, saturating, smooth, steps
 from fastact.activations.directions import DIRECTIONS
@@ -55,7 +56,7 @@ def names() -> tuple[str, ...]:
     return tuple(RECORDS)
 
 
-@lru_cache(maxsize=None)
+@cache
 def get(name: str) -> Op:
     """The op of this name or alias: its parameters, formula, kinks, accuracy and functions.
 
@@ -78,7 +79,7 @@ def public_functions() -> dict[str, Callable[[], Callable[..., Any]]]:
     for record in RECORDS.values():
         for name in (record.name, *record.aliases):
             for d in directions_of(record):
-                table[name + d.suffix] = lambda r=record, d=d: function(r, d)
+                table[name + d.suffix] = partial(function, record, d)
     for op in ROW_OPS:
-        table[op.name] = lambda op=op: row_function(op)
+        table[op.name] = partial(row_function, op)
     return table

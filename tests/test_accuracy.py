@@ -54,8 +54,7 @@ def assert_within(bound, errors, x, got, values):
 @pytest.mark.parametrize("op", ops.ELEMENTWISE)
 def test_oracle_knows_the_op(op):
     formula = oracle.FORMULAS[op]
-    from_output = ops.function(op, "backward_from_output")
-    assert (from_output is None) == (formula.grad_from_output is None)
+    assert ops.function(op, "backward_from_output") is None or formula.grad_from_output is not None
 
 
 @pytest.mark.parametrize("dtype", ops.NATIVE, ids=str)

@@ -99,6 +99,8 @@ def test_public_names():
     assert len(fa.names()) == len(set(fa.names()))
     assert {"identity", "binary_step", "bipolar_step", "sigmoid", "bipolar_sigmoid", "tanh",
             "relu", "leaky_relu", "elu", "swish", "softmax"} <= set(fa.names())  # fmt: skip
+    for op in ("identity", "sigmoid", "bipolar_sigmoid", "tanh", "relu", "elu", "softmax"):
+        assert f"{op}_backward_from_output" in fa.__all__
     assert fa.silu is fa.swish and fa.get("silu").name == "swish"
     for name in fa.__all__:
         assert getattr(fa, name) is not None

@@ -6,8 +6,8 @@ memcpy and memset. So it can be stored and loaded by any later process with llvm
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import llvmlite.binding as llvm
 from numba import cfunc, njit, types
@@ -101,7 +101,7 @@ def program(record: Activation, direction: Direction, computing: str) -> Any:
         for name in ("forward", "grad", "grad_from_output")
         if (source := getattr(record, name)) is not None
     }
-    exec(f"def program({head}): return {body}", scope)  # noqa: S102
+    exec(f"def program({head}): return {body}", scope)
     return njit(scope["program"], forceinline=True, error_model="numpy")
 
 

@@ -7,8 +7,9 @@ of additions as for a contiguous row, so the same bits.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 from numba import float64

@@ -6,7 +6,8 @@ function into SIMD code.
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from llvmlite import ir
 from numba import njit, types

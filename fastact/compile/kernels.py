@@ -15,7 +15,8 @@ measured on float32 sigmoid (16 Ki elements, one thread, AVX-512):
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from llvmlite import ir
 from numba import types

@@ -8,8 +8,9 @@ columns instead, so that both layouts give the same bits.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 from numba import float64
@@ -29,7 +30,6 @@ from fastact.compile.abi import (
     R_POINTERS,
     R_ROW,
     SEGMENT,
-    TILE,
 )
 from fastact.compile.cpu import CPU, inlined
 from fastact.compile.driver import compiled, set_slot, slot
@@ -226,7 +226,7 @@ def row_passes(op: RowOp, dtype: str) -> SimpleNamespace:
     )
 
 
-def row_tasks(op: RowOp, dtype: str) -> dict[str, Callable[..., Any]]:
+def row_tasks(op: RowOp, dtype: str) -> dict[str, Any]:
     """The pool tasks of a row op on rows taken one by one."""
     computing = STORAGE[dtype][1]
     real = NUMBA_TYPE[computing]

@@ -11,12 +11,13 @@ import ast
 import builtins
 import inspect
 import textwrap
-from functools import lru_cache
-from typing import Any, Callable
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import numpy as np
 
-from fastact.numerics.language import ByDtype, Primitive, Scalar
+from fastact.numerics.language import DtypeConstant, Primitive, Scalar
 
 FLOAT = {"float32": np.float32, "float64": np.float64}
 INTEGER = {"float32": np.int32, "float64": np.int64}
@@ -59,9 +60,7 @@ class Specializer(ast.NodeTransformer):
         return scope[name] if name in scope else getattr(builtins, name)
 
     def constant(self, value: Any, node: ast.AST) -> ast.Name:
-        typed = (
-            FLOAT[self.dtype](value) if isinstance(value, float) else integer(value, self.dtype)
-        )
+        typed = FLOAT[self.dtype](value) if isinstance(value, float) else integer(value, self.dtype)
         name = f"_constant_{len(self.bound)}"
         self.bound[name] = typed
         return ast.copy_location(ast.Name(name, ast.Load()), node)
@@ -89,14 +88,15 @@ class Specializer(ast.NodeTransformer):
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
         if isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
-            return self.constant(-node.operand.value, node)
+            value: Any = node.operand.value
+            return self.constant(-value, node)
         return self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         if node.id in self.locals or node.id in self.bound:
             return node
         value = self.resolve(node.id)
-        if isinstance(value, ByDtype):
+        if isinstance(value, DtypeConstant):
             value = value.single if self.dtype == "float32" else value.double
         if isinstance(value, Scalar):
             value = specialize(value, self.dtype, self.target)
@@ -119,10 +119,8 @@ class Specializer(ast.NodeTransformer):
         if not isinstance(x, ast.Name) or not isinstance(table, ast.Name):
             raise TypeError(f"polynomial in {self.source.__name__}: name its two arguments")
         coefficients = self.resolve(table.id)
-        if isinstance(coefficients, ByDtype):
-            coefficients = (
-                coefficients.single if self.dtype == "float32" else coefficients.double
-            )
+        if isinstance(coefficients, DtypeConstant):
+            coefficients = coefficients.single if self.dtype == "float32" else coefficients.double
         self.bound["_fma"] = self.target.primitives["fma"]
         value: ast.AST = self.constant(float(coefficients[0]), node)
         for c in coefficients[1:]:
@@ -139,12 +137,12 @@ def rewrite(source: Callable[..., Any], dtype: str, target: Target) -> Callable[
     work = Specializer(source, dtype, target)
     tree = ast.fix_missing_locations(work.visit(tree))
     scope: dict[str, Any] = {"__name__": source.__module__, **work.bound}
-    exec(compile(tree, inspect.getfile(source), "exec"), scope)  # noqa: S102
+    exec(compile(tree, inspect.getfile(source), "exec"), scope)
     function: Callable[..., Any] = scope[source.__name__]
     return function
 
 
-@lru_cache(maxsize=None)
+@cache
 def specialize(function: Scalar, dtype: str, target: Target) -> Any:
     """The compiled scalar function for a computing dtype ("float32", "float64") and target."""
     return target.jit(rewrite(function.source(dtype), dtype, target))

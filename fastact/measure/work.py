@@ -32,7 +32,7 @@ class Work:
     def function(self) -> Callable[[], Any]:
         """The expression as a function without arguments."""
         names = dict(self.names)
-        exec(f"def work(): return {self.expression}", names)  # noqa: S102
+        exec(f"def work(): return {self.expression}", names)
         work: Callable[[], Any] = names["work"]
         return work
 

@@ -18,16 +18,22 @@ This module imports nothing heavy: declarations are read at import, compiled muc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any
 
 
 @dataclass(frozen=True)
-class ByDtype:
+class DtypeConstant:
     """A constant whose value depends on the dtype computed in."""
 
     single: Any
     double: Any
+
+
+def ByDtype(single: Any, double: Any) -> Any:  # noqa: N802
+    """A DtypeConstant, typed as the number that it will be once the source is specialised."""
+    return DtypeConstant(single, double)
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ SENTENCE = {
     "forward": "{summary}",
     "grad": "Derivative of `{name}` with respect to x, exact where the output has saturated.",
     "backward": "Vector-Jacobian product of `{name}`, from the input: dx = dy * {name}'(x).",
-    "backward_from_output": "Vector-Jacobian product of `{name}`, from its output: no need to keep x.",
+    "backward_from_output": "Vector-Jacobian product of `{name}`, from its output: x is not kept.",
     "value_and_grad": "`{name}` and its derivative in one pass that shares their common part.",
 }
 MEANING = {

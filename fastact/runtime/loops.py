@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -227,13 +228,12 @@ def first_call(entry: str) -> Any:
     @_inner_loop
     def stub(args: int, dims: int, steps: int, data: int) -> None:
         try:
-            with np.errstate(all="ignore"):
-                with _lock:
-                    address = driver_entry(entry)
-                    for loops, name in _waiting:
-                        for k in range(len(loops)):
-                            loops[k] = driver_entry(name)
-                    _waiting.clear()
+            with np.errstate(all="ignore"), _lock:
+                address = driver_entry(entry)
+                for loops, name in _waiting:
+                    for k in range(len(loops)):
+                        loops[k] = driver_entry(name)
+                _waiting.clear()
             _inner_loop(address)(args, dims, steps, data)
         except BaseException as error:
             raise_in_caller(error)

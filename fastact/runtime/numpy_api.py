@@ -7,7 +7,7 @@ from ctypes import c_char_p, c_int, c_void_p, py_object
 from typing import Any
 
 import numpy as np
-from numpy._core._multiarray_umath import _UFUNC_API  # type: ignore[attr-defined]
+from numpy._core._multiarray_umath import _UFUNC_API  # type: ignore[import-not-found]
 
 # Positions in the _UFUNC_API table; part of NumPy's stable ABI (numpy/__ufunc_api.h).
 REGISTER_LOOP_FOR_TYPE = 2

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from typing import Any, Callable
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def make_retry(op: RowOp, rows: np.ufunc) -> Callable[..., Any]:
     return retry
 
 
-@lru_cache(maxsize=None)
+@cache
 def row_function(op: RowOp) -> Callable[..., Any]:
     """The public function of a row op."""
     rows = gufunc(op, math.nan)
@@ -72,7 +73,7 @@ def row_function(op: RowOp) -> Callable[..., Any]:
         "_retry": make_retry(op, rows),
         "__name__": "fastact",
     }
-    exec(TEMPLATE.format(name=op.name, arrays=", ".join(op.inputs)), scope)  # noqa: S102
+    exec(TEMPLATE.format(name=op.name, arrays=", ".join(op.inputs)), scope)
     made: Callable[..., Any] = scope[op.name]
     made.__doc__ = row_docstring(op)
     made.__module__ = "fastact"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator
 
 from fastact.compile import abi
 from fastact.runtime.numpy_api import words
@@ -49,7 +49,7 @@ def reset_pool() -> None:
         STATE[index] = 0
     ctypes.memset(ADDRESS + 8 * abi.STATE_MUTEX, 0, 8 * (abi.STATE_SIGNALS - abi.STATE_MUTEX))
     STATE[abi.STATE_PID] = os.getpid()
-    if _initialize_mutex is not None:
+    if HAS_POOL:
         _initialize_mutex(ADDRESS + 8 * abi.STATE_MUTEX, None)
         _initialize_condition(ADDRESS + 8 * abi.STATE_WORK, None)
         _initialize_condition(ADDRESS + 8 * abi.STATE_DONE, None)
@@ -129,7 +129,6 @@ def use_target(target: str) -> Iterator[None]:
 
 _functions = c_functions()
 HAS_POOL = bool(_functions)
-_initialize_mutex = _initialize_condition = None
 if HAS_POOL:
     _initializer = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
     _initialize_mutex = _initializer(_functions["pthread_mutex_init"])

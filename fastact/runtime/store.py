@@ -8,6 +8,7 @@ that somebody else could have written. Whatever goes wrong with the disk, the an
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -92,9 +93,7 @@ def get(name: str) -> bytes | None:
         descriptor = os.open(place / name, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
         with open(descriptor, "rb") as file:
             status = os.fstat(descriptor)
-            if hasattr(os, "geteuid") and (
-                status.st_uid != os.geteuid() or status.st_mode & 0o022
-            ):
+            if hasattr(os, "geteuid") and (status.st_uid != os.geteuid() or status.st_mode & 0o022):
                 return None
             content = file.read()
     except OSError:
@@ -116,7 +115,5 @@ def put(name: str, code: bytes) -> None:
         os.replace(temporary, place / name)
     except OSError:
         if temporary is not None:
-            try:
+            with contextlib.suppress(OSError):
                 os.unlink(temporary)
-            except OSError:
-                pass

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cache
 from importlib.abc import MetaPathFinder
 from importlib.util import find_spec
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def build(
     return made
 
 
-@lru_cache(maxsize=None)
+@cache
 def ufunc(record: Activation, direction: Direction, defaults: bool) -> np.ufunc:
     """The ufunc of one direction of an op.
 
@@ -63,9 +64,7 @@ def ufunc(record: Activation, direction: Direction, defaults: bool) -> np.ufunc:
     def types_of(dtype: Any) -> list[Any]:
         # Half types take their parameters in float32: 0.01 is not a float16.
         parameters = [] if defaults else [COMPUTING.get(str(dtype), dtype)] * len(record.parameters)
-        return (
-            [dtype] * len(direction.arrays) + parameters + [dtype] * len(direction.outputs)
-        )
+        return [dtype] * len(direction.arrays) + parameters + [dtype] * len(direction.outputs)
 
     return build(
         record.name + direction.suffix,
@@ -77,7 +76,7 @@ def ufunc(record: Activation, direction: Direction, defaults: bool) -> np.ufunc:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def gufunc(op: RowOp, empty: float) -> np.ufunc:
     """The generalized ufunc of a row op; `empty` is the value of a row with nothing in it."""
     return build(

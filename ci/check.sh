@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# The one command for everything: lint, types, generated files fresh, tests.
+# It works in a clean clone on a new machine; the tests are the README's own command.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# The README's second command, word for word: makes its own environment and runs the tests.
+test_command=$(sed -n '/<!-- command:test -->/,/<!-- \/command -->/p' README.md | sed '/^<!--/d;/^```/d')
+python=.venv-test/bin/python
+
+make_environment=${test_command%% && "$python" -m pytest*}
+echo "+ $make_environment"
+eval "$make_environment"
+
+echo "+ ruff, mypy"
+"$python" -m ruff check .
+"$python" -m ruff format --check .
+"$python" -m mypy
+
+echo "+ generated files"
+"$python" ci/coefficients.py --check
+"$python" ci/stubs.py --check
+"$python" ci/report.py --check
+
+echo "+ $test_command"
+eval "$test_command"
