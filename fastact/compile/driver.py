@@ -98,6 +98,8 @@ CHUNK = 512
 SCRATCH = CHUNK * 8
 SCRATCH_BYTES = SCRATCH * MAX_OPERANDS
 OPERAND_BYTES = MAX_OPERANDS * 8
+TAIL = BLOCK * 8
+TAIL_BYTES = TAIL * MAX_OPERANDS
 
 # A worker that has finished looks for the next job this often before it sleeps: about 30 us,
 # the time between the calls of a training step; waking a sleeping thread costs 5 to 50 us.
@@ -359,10 +361,63 @@ def elementwise_task(job, start, stop):
 
 
 @compiled
+def quick(loop, args, steps, count):
+    """A contiguous call without parameter operands on the calling thread; False if it is none.
+
+    This is what small arrays meet, where every nanosecond shows: no job, no 32 KiB of scratch.
+    """
+    arrays = slot(loop, LOOP_ARRAYS)
+    parameters = slot(loop, LOOP_PARAMETERS)
+    outputs = slot(loop, LOOP_OUTPUTS)
+    defaults = slot(loop, LOOP_DEFAULTS)
+    itemsize = slot(loop, LOOP_ITEMSIZE)
+    kernel = slot(loop, LOOP_KERNEL)
+    if kernel == 0 or (parameters != 0 and defaults == 0):
+        return False
+    for k in range(arrays + outputs):
+        if slot(steps, k) != itemsize:
+            return False
+    operands = stack(OPERAND_BYTES)
+    scratch = stack(TAIL_BYTES)
+    first_output = arrays + parameters
+    for k in range(arrays):
+        set_slot(operands, k, slot(args, k))
+    for k in range(parameters):
+        set_slot(operands, arrays + k, defaults + 8 * k)
+    for k in range(outputs):
+        set_slot(operands, first_output + k, slot(args, arrays + k))
+    blocks = count // BLOCK
+    if blocks > 0:
+        call2(kernel, blocks, operands)
+    rest = count - blocks * BLOCK
+    if rest > 0:
+        done = blocks * BLOCK * itemsize
+        area = scratch
+        for k in range(arrays):
+            clear_bytes(area, TAIL)
+            copy_bytes(area, slot(args, k) + done, rest * itemsize)
+            set_slot(operands, k, area)
+            area += TAIL
+        for k in range(outputs):
+            set_slot(operands, first_output + k, area + TAIL * k)
+        call2(kernel, 1, operands)
+        for k in range(outputs):
+            copy_bytes(slot(args, arrays + k) + done, area + TAIL * k, rest * itemsize)
+    return True
+
+
+@compiled
 def ufunc_loop(args, dims, steps, loop):
     """NumPy's inner loop for every elementwise ufunc of fastact."""
     state = slot(loop, LOOP_STATE)
     count = load(dims)
+    target = slot(state, STATE_TARGET)
+    small = target == TARGET_SERIAL or (
+        target == TARGET_AUTO and count < slot(loop, LOOP_THRESHOLD)
+    )
+    if small and quick(loop, args, steps, count):
+        clear_float_flags()
+        return
     arrays = slot(loop, LOOP_ARRAYS)
     parameters = slot(loop, LOOP_PARAMETERS)
     outputs = slot(loop, LOOP_OUTPUTS)
@@ -399,7 +454,7 @@ def ufunc_loop(args, dims, steps, loop):
     set_slot(job, E_PARAMETER_ITEMSIZE, slot(loop, LOOP_PARAMETER_ITEMSIZE))
 
     threshold = slot(loop, LOOP_THRESHOLD)
-    if slot(state, STATE_TARGET) != TARGET_AUTO:
+    if target != TARGET_AUTO:
         threshold = 2 * BLOCK
     if count >= threshold and acquire_pool(state):
         # Four ranges a thread even out a core that is busy elsewhere; whole blocks keep
