@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import Any
 
 from reach_lines import LINES, Line
 from reach_works import Key, build
@@ -35,6 +36,13 @@ def measure(lines: list[Line], rounds: int, console: Console) -> Timings[Key]:
     return timings
 
 
+def described(result: dict[str, Any]) -> str:
+    """The line's text; where one op decides, with its name."""
+    deciding = [op for op, ratio in result["parts"].items() if ratio == result["measured"]]
+    several = len(result["parts"]) > 1
+    return f"{result['text']} ({deciding[0]})" if several and deciding else result["text"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS)
@@ -51,7 +59,7 @@ def main() -> None:
     for result in results:
         table.add_row(
             str(result["issue"]),
-            Text(result["text"]),
+            Text(described(result)),
             result["target"],
             f"{result['measured']:.3g}",
             "yes" if result["met"] else "NO",

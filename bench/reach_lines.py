@@ -70,16 +70,14 @@ class Line:
         """The measured value and whether it meets the target; with every pair's ratio."""
         seconds = [(timings.seconds(a), timings.seconds(b)) for a, b in self.pairs]
         measured = self.combine(seconds)
+        labels = [fast.case.label if fast.case else fast.who for _, fast in self.pairs]
         return {
             "issue": self.issue,
             "text": self.text,
             "target": f"{'>=' if self.at_least else '<='} {self.target:g}{self.unit}",
             "measured": measured,
             "met": measured >= self.target if self.at_least else measured <= self.target,
-            "parts": {
-                f"{b.who if b.case is None else b.case.label}": a_s / b_s
-                for (_, b), (a_s, b_s) in zip(self.pairs, seconds, strict=True)
-            },
+            "parts": dict(zip(labels, ratios(seconds), strict=True)),
         }
 
 
@@ -147,7 +145,7 @@ LINES: list[Line] = [
     ),
     Line(
         2,
-        "naive NumPy, float32 in cache, 1 thread: slowest op",
+        "naive NumPy, float32 in cache, 1 thread: worst op",
         1.0,
         smallest,
         pairs("numpy", "fastact_serial", elementwise(IN_CACHE)),
@@ -161,14 +159,14 @@ LINES: list[Line] = [
     ),
     Line(
         2,
-        "naive NumPy, float32 16 Mi, all cores: slowest op",
+        "naive NumPy, float32 16 Mi, all cores: worst op",
         1.0,
         smallest,
         pairs("numpy", "fastact_parallel", elementwise(LARGE)),
     ),
     Line(
         2,
-        "parallel copy, float32 16 Mi, all cores: slowest op",
+        "parallel copy, float32 16 Mi, all cores: worst op",
         1.1,
         largest,
         pairs("fastact_parallel", "copy", elementwise(LARGE)),
@@ -177,7 +175,7 @@ LINES: list[Line] = [
     *(
         Line(
             2,
-            f"{dtype} over float32 in cache, 1 thread: slowest op",
+            f"{dtype} over float32 in cache, 1 thread: worst op",
             1.2,
             largest,
             half(dtype, IN_CACHE, "fastact_serial"),
@@ -188,7 +186,7 @@ LINES: list[Line] = [
     *(
         Line(
             2,
-            f"{dtype} over float32, 16 Mi, all cores: slowest op",
+            f"{dtype} over float32, 16 Mi, all cores: worst op",
             0.5,
             largest,
             half(dtype, LARGE, "fastact_parallel"),
@@ -198,7 +196,7 @@ LINES: list[Line] = [
     ),
     Line(
         2,
-        "16 elements, public function over np.exp with out=: slowest op",
+        "16 elements, public function over np.exp with out=: worst op",
         1.3,
         largest,
         pairs("public function", "np.exp", elementwise(TINY)),
@@ -229,7 +227,7 @@ LINES: list[Line] = [
     ),
     Line(
         2,
-        "value_and_grad and multiply over forward and backward, in cache: slowest",
+        "value_and_grad and multiply over forward and backward, in cache: worst op",
         0.7,
         largest,
         pairs(

@@ -1,6 +1,6 @@
-"""Make every coefficient and split constant of `fastact/numerics`, and check the ones in use.
+"""Make every coefficient and constant of `fastact/numerics`, and check the ones in use.
 
-    python ci/coefficients.py            print the tables, ready to paste
+    python ci/coefficients.py            print them, ready to paste
     python ci/coefficients.py --check    compare them with those in the modules; 1 if one differs
 
 A polynomial is the weighted minimax fit (Remez exchange, 60 digits). Its coefficients are
@@ -10,6 +10,8 @@ that the higher powers take up what the rounding lost.
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,25 +20,36 @@ import numpy as np
 
 mp.mp.dps = 60
 Real = Callable[[mp.mpf], mp.mpf]
+# Half of ln 2, and a little: the integer part is found by a product that is itself rounded.
+HIGH = mp.log(2) / 2 * mp.mpf(1.0001)
+LOW = -HIGH
 
 
 @dataclass(frozen=True)
 class Fit:
-    """One table: sum of c[k] * x**k approximates `target` on [low, high]."""
+    """A table: sum of table[k] * x**k approximates `target` on [low, high], for both dtypes.
+
+    The error that is levelled is weight(x) * (sum - target(x)); it is relative to the result
+    that the table serves. `given` are lowest coefficients that are fixed beforehand.
+    """
 
     module: str
     name: str
-    dtype: str
     target: Real
-    weight: Real  # the error that is levelled is weight(x) * (fit(x) - target(x))
-    low: float
-    high: float
-    degree: int
-    step: int = 1  # 2: the target is even and the table is in x**2
+    weight: Real
+    interval: dict[str, tuple[mp.mpf, mp.mpf]]
+    degree: dict[str, int]
+    given: tuple[float, ...] = ()
 
-    @property
-    def kind(self) -> type[np.floating]:
-        return np.float32 if self.dtype == "single" else np.float64
+
+KIND: dict[str, type[np.floating]] = {"single": np.float32, "double": np.float64}
+
+
+def interior(low: mp.mpf, high: mp.mpf, count: int) -> list[mp.mpf]:
+    """Chebyshev points of an interval, without its 0: a target may be 0/0 there."""
+    middle, half = (low + high) / 2, (high - low) / 2
+    points = (middle - half * mp.cos(mp.pi * k / count) for k in range(count + 1))
+    return [x for x in points if abs(x) > half / 10**6]
 
 
 def rounded(value: mp.mpf, kind: type[np.floating]) -> mp.mpf:
@@ -47,14 +60,12 @@ def rounded(value: mp.mpf, kind: type[np.floating]) -> mp.mpf:
         return +value
 
 
-def exchange(target: Real, weight: Real, powers: list[int], low: mp.mpf, high: mp.mpf):
-    """Coefficients of the minimax fit in the given powers, and its largest weighted error."""
+def exchange(
+    target: Real, weight: Real, powers: list[int], low: mp.mpf, high: mp.mpf
+) -> list[mp.mpf]:
+    """Coefficients of the minimax fit in the given consecutive powers."""
     count = len(powers) + 1
-    grid = [
-        (low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * k / (40 * count))
-        for k in range(40 * count + 1)
-    ]
-    grid = [x for x in grid if abs(x) > (high - low) / 10**6]
+    grid = interior(low, high, 40 * count)
     exact = [target(x) for x in grid]
     # with lower powers fixed, what is left is x**powers[0] times a polynomial: its sign at
     # x < 0 goes into the weight, or the error of the best fit would not alternate there
@@ -78,7 +89,7 @@ def exchange(target: Real, weight: Real, powers: list[int], low: mp.mpf, high: m
         if peaks == nodes or peaks is None:
             break
         nodes = peaks
-    return fit, max(abs(e) for e in error)
+    return fit
 
 
 def alternation(error: list[mp.mpf], count: int) -> list[int] | None:
@@ -90,7 +101,10 @@ def alternation(error: list[mp.mpf], count: int) -> list[int] | None:
                 peaks[-1] = k
         else:
             peaks.append(k)
-    size = lambda k: abs(error[peaks[k]])
+
+    def size(k: int) -> mp.mpf:
+        return abs(error[peaks[k]])
+
     while len(peaks) > count:
         least = min(range(len(peaks)), key=size)
         if len(peaks) == count + 1 or least in (0, len(peaks) - 1):
@@ -101,21 +115,154 @@ def alternation(error: list[mp.mpf], count: int) -> list[int] | None:
     return peaks if len(peaks) == count else None
 
 
-def make(fit: Fit) -> tuple[list[float], mp.mpf]:
-    """The rounded table, highest power first, and the largest weighted error."""
-    low, high = mp.mpf(fit.low), mp.mpf(fit.high)
-    powers = list(range(0, fit.step * fit.degree + 1, fit.step))
-    done: list[mp.mpf] = []
-    for k in range(len(powers)):
-        rest = lambda x: fit.target(x) - sum(c * x**p for c, p in zip(done, powers, strict=False))
-        found, _ = exchange(rest, fit.weight, powers[k:], low, high)
-        done.append(rounded(found[0], fit.kind))
-    worst = max(
-        abs(
-            fit.weight(x)
-            * (sum(c * x**p for c, p in zip(done, powers, strict=True)) - fit.target(x))
-        )
-        for x in mp.linspace(low, high, 2000)
-        if x != 0
+def make(fit: Fit, dtype: str) -> tuple[tuple[float, ...], float]:
+    """The rounded table, highest power first, and its largest weighted error in half units."""
+    kind = KIND[dtype]
+    low, high = fit.interval[dtype]
+    done = [mp.mpf(c) for c in fit.given]
+
+    def excess(x: mp.mpf) -> mp.mpf:
+        return mp.polyval(done[::-1], x) - fit.target(x) if done else -fit.target(x)
+
+    while len(done) <= fit.degree[dtype]:
+        powers = list(range(len(done), fit.degree[dtype] + 1))
+        found = exchange(lambda x: -excess(x), fit.weight, powers, low, high)
+        done.append(rounded(found[0], kind))
+    worst = max(abs(fit.weight(x) * excess(x)) for x in interior(low, high, 1000))
+    return tuple(float(c) for c in reversed(done)), float(worst / np.finfo(kind).epsneg)
+
+
+def seed_and_step() -> tuple[tuple[int, int], float]:
+    """The constants of `rough_reciprocal` that level the error of q (STEP - q d).
+
+    q d has the same range for every binade of d, so two suffice: q's own exponent changes once.
+    """
+    mantissas = 1 + np.arange(1 << 16) / (1 << 16)
+    d = np.concatenate([mantissas, 2 * mantissas])
+    best = (np.inf, 0, 0.0)
+    for offset in range(0xC0000, 0xD8000, 0x400):
+        q = (np.uint64((2046 << 52) - (offset << 29)) - d.view(np.uint64)).view(np.float64)
+        low, high = (q * d).min(), (q * d).max()
+        for step in np.linspace(2.0008, 2.0018, 101):
+            ends = (low * (step - low), high * (step - high), step * step / 4)
+            best = min(best, (max(abs(e - 1) for e in ends), offset, float(step)))
+    _, offset, step = best
+    return ((254 << 23) - offset, (2046 << 52) - (offset << 29)), round(step, 5)
+
+
+EXPONENTIAL = "fastact.numerics.exponential"
+HYPERBOLIC = "fastact.numerics.hyperbolic"
+RECIPROCAL = "fastact.numerics.reciprocal"
+
+# Where tanh passes from one polynomial to the other: the two are about equally good there.
+TANH_SPLIT = {"single": mp.mpf(1), "double": mp.mpf(0.65)}
+
+
+def first_binade(r: mp.mpf) -> mp.mpf:
+    """tanh needs exp(-2r) most precisely in its largest binade, which TANH_SPLIT cuts short."""
+    return mp.mpf(1) if mp.exp(-2 * r) < 1.1 else mp.mpf(0.5)
+
+
+def tanh_series(square: mp.mpf) -> mp.mpf:
+    a = mp.sqrt(square)
+    return (mp.tanh(a) - a) / a**3
+
+
+def both(low: mp.mpf, high: mp.mpf) -> dict[str, tuple[mp.mpf, mp.mpf]]:
+    return {"single": (low, high), "double": (low, high)}
+
+
+FITS = (
+    Fit(
+        EXPONENTIAL,
+        "EXPM1",
+        target=lambda r: (mp.expm1(r) - r) / r**2,
+        weight=lambda r: r**2 / mp.exp(r),
+        interval=both(LOW, HIGH),
+        degree={"single": 4, "double": 9},
+    ),
+    Fit(
+        HYPERBOLIC,
+        "EXP_MINUS_2",
+        target=lambda r: mp.exp(-2 * r),
+        weight=first_binade,
+        interval=both(LOW / 2, HIGH / 2),
+        degree={"single": 5, "double": 11},
+        given=(1.0,),
+    ),
+    Fit(
+        HYPERBOLIC,
+        "COMPLEMENT",
+        target=lambda e: 2 / (1 + e),
+        weight=lambda e: e,
+        interval={t: (mp.mpf(0), mp.exp(-2 * a)) for t, a in TANH_SPLIT.items()},
+        degree={"single": 4, "double": 12},
+    ),
+    Fit(
+        HYPERBOLIC,
+        "TANH",
+        target=tanh_series,
+        weight=lambda square: mp.sqrt(square) ** 3 / mp.tanh(mp.sqrt(square)),
+        interval={t: (mp.mpf(0), a**2) for t, a in TANH_SPLIT.items()},
+        degree={"single": 6, "double": 10},
+    ),
+)
+
+SEED, STEP = seed_and_step()
+LN2 = {dtype: rounded(mp.log(2), kind) for dtype, kind in KIND.items()}
+CONSTANTS = (
+    (EXPONENTIAL, "LOG2E", float(1 / mp.log(2))),
+    (EXPONENTIAL, "LN2", tuple(float(v) for v in LN2.values())),
+    (EXPONENTIAL, "LN2_TAIL", tuple(float(mp.log(2) - v) for v in LN2.values())),
+    (HYPERBOLIC, "MINUS_TWO_LOG2E", float(-2 / mp.log(2))),
+    (HYPERBOLIC, "HALF_LN2", tuple(float(v / 2) for v in LN2.values())),
+    (RECIPROCAL, "SEED", SEED),
+    (RECIPROCAL, "STEP", STEP),
+)
+
+
+def shown(value: float, dtype: str) -> str:
+    """The shortest decimal that the dtype reads back as this value."""
+    return str(np.float32(value)) if dtype == "single" else repr(value)
+
+
+def check_fit(fit: Fit, dtype: str) -> bool:
+    made, error = make(fit, dtype)
+    used = getattr(getattr(importlib.import_module(fit.module), fit.name), dtype)
+    same = [KIND[dtype](c) for c in used] == [KIND[dtype](c) for c in made]
+    print(
+        f"{fit.module}.{fit.name} {dtype}: error {error:.3f} half units", "" if same else "DIFFERS"
     )
-    return [float(c) for c in reversed(done)], worst
+    return same
+
+
+def check_constant(module: str, name: str, value: object) -> bool:
+    used = getattr(importlib.import_module(module), name)
+    if isinstance(value, tuple):
+        pairs = zip((used.single, used.double), value, (np.float32, np.float64), strict=True)
+        same = all(a == b or kind(a) == kind(b) for a, b, kind in pairs)
+    else:
+        same = used == value
+    print(f"{module}.{name}", "" if same else f"DIFFERS: {value}")
+    return same
+
+
+def main() -> int:
+    if "--check" in sys.argv[1:]:
+        good = [check_fit(fit, dtype) for fit in FITS for dtype in KIND]
+        good += [check_constant(*constant) for constant in CONSTANTS]
+        return 0 if all(good) else 1
+    for fit in FITS:
+        for dtype in KIND:
+            table, error = make(fit, dtype)
+            print(
+                f"# {fit.module}.{fit.name} {dtype}, error {error:.3f} half units in the last place"
+            )
+            print("(" + ", ".join(shown(c, dtype) for c in table) + ")")
+    for module, name, value in CONSTANTS:
+        print(f"# {module}.{name} = {value}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,7 +1,7 @@
 """Write the README's tables and the charts from `bench/results.json`.
 
     python ci/report.py                       tables and charts from the stored results
-    python ci/report.py --run                 measure first (half an hour), and store
+    python ci/report.py --run                 measure first (ten minutes), and store
     python ci/report.py --pytest FILE         take the times from pytest-benchmark's JSON
     python ci/report.py --check               only compare: exit status 1 if a table is stale
 
@@ -57,6 +57,8 @@ def main() -> None:
             report_results.measured() if options.run else report_results.from_pytest(options.pytest)
         )
         RESULTS.write_text(json.dumps(old | new, indent=1) + "\n")
+    if not RESULTS.exists():
+        sys.exit("bench/results.json is missing: run python ci/report.py --run")
     results = json.loads(RESULTS.read_text())
     text = README.read_text()
     fresh = filled(text, results)

@@ -23,6 +23,7 @@ COLORS = {
     "torch": "#d1604d",
     "copy": "#e0c068",
 }
+SHORTEST = 0.05  # ns per element, where the logarithmic axis begins
 CHARTS = {
     "speed-in-cache": ("forward", "float32", 16 << 10),
     "speed-large": ("forward", "float32", 16 << 20),
@@ -53,6 +54,7 @@ def bars(found: list[Timing], title: str) -> Figure:
     axes.set_yticks(range(len(found)), [t.case.label for t in found])
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.set_xlim(left=SHORTEST)
     axes.set_xlabel("ns per element (logarithmic)")
     axes.set_title(title)
     handles = [Patch(color=color, label=name) for name, color in COLORS.items()]

@@ -10,24 +10,31 @@ from typing import Any
 
 from rich.progress import track
 
-import fastact as fa
-from fastact.measure import results, run
 from fastact.measure.cases import DTYPES, Case, grid
+from fastact.measure.catalogue import operations
+from fastact.measure.machine import describe
+from fastact.measure.results import Timing, report
+from fastact.measure.run import checks, count_checks, timings
 
 REACH = Path(__file__).resolve().parent.parent / "bench" / "reach.py"
-DIRECTIONS = ("forward", "backward", "value_and_grad")
-SIZES = (16, 16 << 10, 16 << 20)
-CHECKED = ("forward", "grad", "backward", "backward_from_output")
+CHECKED = (("forward", "backward"), ("float32", "float64"), (16 << 10,))
+TIMED = (
+    (("forward", "backward"), DTYPES, (16 << 10,)),
+    (("forward",), DTYPES, (16 << 20,)),
+    (("backward",), ("float32",), (16 << 20,)),
+    (("forward",), ("float32",), (16,)),
+)
 
 
 def run_harness() -> dict[str, Any]:
     """Check and time everything that the tables show."""
-    checked = grid(fa.names(), CHECKED, DTYPES, [16 << 10])
-    total = run.count_checks(checked)
-    verdicts = [v for found in track(run.checks(checked), "checking", total) for v in found]
-    cases = grid(fa.names(), DIRECTIONS, DTYPES, SIZES)
-    timings = list(track(run.timings(cases), "timing", len(cases)))
-    return results.report(verdicts, timings)
+    here = describe()
+    checked = grid(operations(), *CHECKED)
+    verdicts = [
+        v for found in track(checks(checked), "checking", count_checks(checked)) for v in found
+    ]
+    cases = [case for part in TIMED for case in grid(operations(), *part)]
+    return report(here, verdicts, list(track(timings(cases), "timing", len(cases))))
 
 
 def run_reach() -> list[dict[str, Any]]:
@@ -51,5 +58,4 @@ def from_pytest(path: Path) -> dict[str, Any]:
         provider = info.pop("provider")
         case = Case(**(info | {"shape": tuple(info["shape"])}))
         seconds.setdefault(case, {})[provider] = entry["stats"]["median"]
-    timings = [results.Timing(case, found) for case, found in seconds.items()]
-    return {"timings": [t.as_data() for t in timings]}
+    return {"timings": [Timing(case, found).as_data() for case, found in seconds.items()]}

@@ -6,25 +6,28 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from fastact.measure.cases import size_name
+from fastact.measure.cases import ALL_CORES_FROM, DTYPES, size_name
 from fastact.measure.display import ACCURACY_COLUMNS, error, number, times
 from fastact.measure.results import PEERS, Timing
 
 LARGE = 16 << 20
 IN_CACHE = 16 << 10
+TINY = 16
+
+Table = Callable[[dict[str, Any]], str]
 
 
 def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table: the first column to the left, numbers to the right."""
-    header = list(header)
+    """A table: the first column to the left, numbers to the right; "" without rows."""
+    header, rows = list(header), list(rows)
     lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) if rows else ""
 
 
-def ratio(value: float | None) -> str:
-    """A ratio; in bold where fastact loses."""
+def ratio(value: float | None, peer: str) -> str:
+    """A ratio; in bold where fastact loses. A copy is no rival but the limit."""
     text = times(value)
-    return f"**{text}**" if value is not None and value < 1 else text
+    return f"**{text}**" if value is not None and value < 1 and peer != "copy" else text
 
 
 def timings(results: dict[str, Any], **wanted: Any) -> list[Timing]:
@@ -38,20 +41,23 @@ def speed(results: dict[str, Any], direction: str, dtype: str, size: int) -> str
     rows = []
     for t in timings(results, direction=direction, dtype=dtype, size=size):
         ours = [number(t.nanoseconds(t.ours)), number(t.gigabytes(t.ours))]
-        rows.append([t.case.label, *ours, *(ratio(t.ratio(peer)) for peer in PEERS)])
+        rows.append([t.case.label, *ours, *(ratio(t.ratio(peer), peer) for peer in PEERS)])
     return markdown(["op", "ns per element", "GB/s", *PEERS], rows)
 
 
-def half_types(results: dict[str, Any], direction: str, size: int) -> str:
-    """Every dtype's time per element side by side."""
-    dtypes = ("float16", "bfloat16", "float32", "float64")
-    table: dict[str, list[str]] = {}
-    for dtype in dtypes:
+def by_dtype(results: dict[str, Any], direction: str, size: int) -> str:
+    """Every dtype's time per element, and PyTorch's as a multiple of it, side by side."""
+    table: dict[str, dict[str, list[str]]] = {}
+    for dtype in DTYPES:
         for t in timings(results, direction=direction, dtype=dtype, size=size):
-            cells = [number(t.nanoseconds(t.ours)), ratio(t.ratio("torch"))]
-            table.setdefault(t.case.label, []).extend(cells)
-    header = ["op", *(cell for dtype in dtypes for cell in (f"{dtype}, ns", "torch"))]
-    return markdown(header, ([label, *cells] for label, cells in table.items()))
+            cells = [number(t.nanoseconds(t.ours)), ratio(t.ratio("torch"), "torch")]
+            table.setdefault(t.case.label, {})[dtype] = cells
+    header = ["op", *(cell for dtype in DTYPES for cell in (f"{dtype}, ns", "torch"))]
+    rows = (
+        [label, *(cell for dtype in DTYPES for cell in cells.get(dtype, ["-", "-"]))]
+        for label, cells in table.items()
+    )
+    return markdown(header, rows)
 
 
 def accuracy(results: dict[str, Any], dtype: str) -> str:
@@ -81,32 +87,57 @@ def reach(results: dict[str, Any]) -> str:
 
 
 def machine(results: dict[str, Any]) -> str:
-    """The machine and the versions of one run, as a sentence."""
+    """The machine and the versions of one run, and how to read the tables."""
     m = results["machine"]
     versions = ", ".join(f"{name} {v}" for name, v in m["versions"].items() if v)
     return (
         f"{m['cpu']} ({m['architecture']}), {m['cores']} cores, {m['threads']} threads, "
-        f"{m['system']}; {versions}."
+        f"{m['system']}; {versions}. Medians of an interleaved run. Columns after GB/s: the time "
+        "of others divided by fastact's, on as many cores; in bold where fastact is slower. "
+        "`copy` moves as many bytes and computes nothing. PyTorch's backward passes of sigmoid, "
+        "tanh, relu and softmax read the saved output, fastact's the input."
     )
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "machine": machine,
-    "reach": reach,
-    **{f"accuracy-{dtype}": partial(accuracy, dtype=dtype) for dtype in ("float32", "float64")},
-    **{
-        f"{direction}-{dtype}-{size_name(size).replace(' ', '')}": partial(
-            speed, direction=direction, dtype=dtype, size=size
-        )
-        for direction in ("forward", "backward")
-        for dtype in ("float16", "bfloat16", "float32", "float64")
-        for size in (16, IN_CACHE, LARGE)
-    },
-    **{
-        f"dtypes-{direction}-{size_name(size).replace(' ', '')}": partial(
-            half_types, direction=direction, size=size
-        )
-        for direction in ("forward", "backward")
+def sections(results: dict[str, Any], parts: list[tuple[str, Table]]) -> str:
+    """Several tables, each under a line that says what it shows; empty ones are left out."""
+    made = ((caption, table(results)) for caption, table in parts)
+    return "\n\n".join(f"{caption}\n\n{text}" for caption, text in made if text)
+
+
+def speeds(direction: str, dtype: str, size: int) -> tuple[str, Table]:
+    cores = "all cores" if size >= ALL_CORES_FROM else "one thread"
+    caption = f"**{direction}, {dtype}, {size_name(size)} elements, {cores}**"
+    return caption, partial(speed, direction=direction, dtype=dtype, size=size)
+
+
+ACCURACY = [
+    (f"**Largest error in ULP, {dtype}**", partial(accuracy, dtype=dtype))
+    for dtype in ("float32", "float64")
+]
+SPEED = [
+    (
+        "![Time per element in cache](docs/speed-in-cache.svg)\n"
+        "![Time per element of large arrays](docs/speed-large.svg)",
+        machine,
+    ),
+    *(
+        speeds(direction, "float32", size)
         for size in (IN_CACHE, LARGE)
-    },
+        for direction in ("forward", "backward")
+    ),
+    *(
+        (
+            f"**Forward, every dtype, {size_name(size)} elements**",
+            partial(by_dtype, direction="forward", size=size),
+        )
+        for size in (IN_CACHE, LARGE)
+    ),
+    speeds("forward", "float32", TINY),
+]
+
+TABLES: dict[str, Table] = {
+    "accuracy": partial(sections, parts=ACCURACY),
+    "speed": partial(sections, parts=SPEED),
+    "reach": reach,
 }

@@ -18,6 +18,7 @@ every_dtype = pytest.mark.parametrize("dtype", ops.DTYPES, ids=str)
 native_dtype = pytest.mark.parametrize("dtype", ops.NATIVE, ids=str)
 # Units in the last place, per entry.
 FORWARD_BOUND = 4.0
+BACKWARD_BOUND = FORWARD_BOUND + 2.0  # y as above, the difference, the product
 LENGTHS = [1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 100, 127, 128, 129, 257, 1000]
 
 
@@ -67,12 +68,13 @@ def test_a_million_equal_entries(n, dtype):
     assert (fa.softmax(np.full(n, 0.3, dtype)) == dtype.type(1 / n)).all()
 
 
-def backward_errors(got, dy, x, y, dtype):
-    """Errors in units of the last place of y (|dy| + |sum dy y|): dy - sum may cancel."""
-    exact = oracle.softmax_backward(dy.tolist(), y)
+def backward_errors(got, dy, y, dtype):
+    """Errors in units in the last place of y (|dy| + sum |dy| y): the difference may cancel."""
     with mp.workprec(oracle.GUARD_BITS):
-        dot = mp.fsum(mp.mpf(d) * p for d, p in zip(dy.tolist(), y, strict=True))
-        scale = [p * (abs(mp.mpf(d)) + abs(dot)) for d, p in zip(dy.tolist(), y, strict=True)]
+        exact = oracle.softmax_backward(dy.tolist(), y)
+        size = [abs(mp.mpf(d)) for d in dy.tolist()]
+        total = mp.fsum(s * p for s, p in zip(size, y, strict=True))
+        scale = [p * (s + total) for s, p in zip(size, y, strict=True)]
         return [
             float(abs(mp.mpf(g) - e) / ulp.ulp(s, dtype))
             for g, e, s in zip(got.tolist(), exact, scale, strict=True)
@@ -92,9 +94,8 @@ def test_backward_against_the_oracle(length, scale, form, dtype):
             y = oracle.softmax(x[i].tolist())
         else:
             y = [mp.mpf(v) for v in source[i].tolist()]
-        # A rounded sum of n terms, and an entry of y within its own bound.
-        worst = max(backward_errors(got[i], dy[i], x[i], y, dtype))
-        assert worst <= 2 * FORWARD_BOUND, worst
+        worst = max(backward_errors(got[i], dy[i], y, dtype))
+        assert worst <= BACKWARD_BOUND, worst
 
 
 @pytest.mark.parametrize("dtype", ops.HALVES, ids=str)
@@ -335,7 +336,7 @@ def test_wrong_axis():
     for axis in (2, -3, 100):
         for form in FORMS:
             function, arrays = forms(np.ones((2, 3)))[form]
-            with pytest.raises(np.exceptions.AxisError, match=str(axis)):
+            with pytest.raises(ValueError, match=rf"{form}: axis {axis} .*\(2, 3\)"):
                 function(*arrays, axis=axis)
     for axis in (1.0, "0", None, (0, 1)):
         with pytest.raises(TypeError, match="axis"):

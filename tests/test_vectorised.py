@@ -11,7 +11,7 @@ from fastact.activations.directions import DIRECTIONS
 
 pytest.importorskip("numba")
 
-from fastact.compile.build import build_driver, build_kernel, kernel_module
+from fastact.compile.build import build_driver, emit, kernel_module, module_of
 from fastact.compile.loading import cpu_features, target_machine
 
 X86 = target_machine().triple.split("-")[0] in ("x86_64", "amd64")
@@ -25,11 +25,15 @@ MAY_CALL = {"memcpy", "memset"}
 
 
 @cache
+def compiled(op, direction, dtype, broadcast):
+    """A kernel as assembly and as object code."""
+    record, symbol = fa.get(op).record, "fastact_under_test"
+    module = kernel_module(record, DIRECTIONS[direction], dtype, broadcast, symbol)
+    return target_machine().emit_assembly(module), emit(module)
+
+
 def assembly(op, direction, dtype, broadcast):
-    module = kernel_module(
-        fa.get(op).record, DIRECTIONS[direction], dtype, broadcast, "fastact_under_test"
-    )
-    return target_machine().emit_assembly(module)
+    return compiled(op, direction, dtype, broadcast)[0]
 
 
 def calls(text):
@@ -40,16 +44,24 @@ def calls(text):
     return {*direct, *through_register} - labels
 
 
-kernels = pytest.mark.parametrize(
-    ("case", "direction", "dtype", "broadcast"),
-    [
-        (case, direction, dtype.name, broadcast)
-        for case, direction in ops.directed(ops.default_cases())
-        for dtype in ops.DTYPES
-        for broadcast in ((False, True) if case.parameters else (False,))
-    ],
-    ids=str,
-)
+KERNELS = [
+    (case, direction, dtype.name, broadcast)
+    for case, direction in ops.directed(ops.default_cases())
+    for dtype in ops.DTYPES
+    for broadcast in ((False, True) if case.parameters else (False,))
+]
+
+
+def exponential(case):
+    return bool(re.search("exp|tanh", case.record.numpy))
+
+
+def over(chosen):
+    return pytest.mark.parametrize(("case", "direction", "dtype", "broadcast"), chosen, ids=str)
+
+
+kernels = over(KERNELS)
+exponentials = over([k for k in KERNELS if exponential(k[0]) and k[1] != "backward_from_output"])
 
 
 @kernels
@@ -88,10 +100,6 @@ def width_of(dtype, case):
     return "[yz]mm" if half and not exponential(case) else WIDEST
 
 
-def exponential(case):
-    return bool(re.search("exp|tanh", case.record.numpy))
-
-
 @kernels
 def test_kernel_is_packed(case, direction, dtype, broadcast):
     """Vector registers of full width, and no arithmetic on single elements."""
@@ -100,12 +108,9 @@ def test_kernel_is_packed(case, direction, dtype, broadcast):
         assert not re.findall(rf"\bv?(?:{ARITHMETIC})s[sdh]\b.*", loop)
 
 
-@kernels
+@pytest.mark.skipif("+fma" not in FEATURES, reason="this processor has no fma")
+@exponentials
 def test_exponentials_use_packed_fma(case, direction, dtype, broadcast):
-    if not exponential(case) or direction == "backward_from_output":
-        pytest.skip("no exponential in it")
-    if "+fma" not in FEATURES:
-        pytest.skip("this processor has no fma")
     fma = rf"\bvfn?m(?:add|sub)[123]{{3}}{SUFFIX[dtype]}\b.*%{WIDEST}"
     for loop in vector_loops(assembly(case.op, direction, dtype, broadcast), WIDEST):
         assert len(re.findall(fma, loop)) >= 4
@@ -136,8 +141,7 @@ def undefined_symbols(code):
 @pytest.mark.skipif("linux" not in target_machine().triple, reason="reads ELF")
 @kernels
 def test_kernel_object_needs_no_library(case, direction, dtype, broadcast):
-    record = fa.get(case.op).record
-    code = build_kernel(record, DIRECTIONS[direction], dtype, broadcast, "fastact_under_test")
+    code = compiled(case.op, direction, dtype, broadcast)[1]
     assert undefined_symbols(code) <= MAY_CALL
 
 
@@ -151,8 +155,6 @@ def test_the_readers_can_fail():
     import math
 
     from numba import types
-
-    from fastact.compile.build import emit, module_of
 
     def call(x):
         return math.exp(x)

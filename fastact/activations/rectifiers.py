@@ -1,7 +1,7 @@
 """Rectifiers: the identity for x > 0, and something smaller or nothing below."""
 
 from fastact.activations.record import Accuracy, Activation, Parameter
-from fastact.numerics.exponential import LOWEST, expm1_parts, SMALL
+from fastact.numerics.exponential import LOWEST, SMALL, exponential_parts
 from fastact.numerics.language import ByDtype, fma, scalar, select
 
 EXACT = {"float32": Accuracy(0.0, 0.0), "float64": Accuracy(0.0, 0.0)}
@@ -32,28 +32,27 @@ def leaky_relu_grad(x, negative_slope):
 
 @scalar
 def elu_parts(x):
-    """(s, t) with exp(x) = SMALL s (1 + t) for x <= 0."""
+    """(s, r, u) with exp(x) = SMALL s (1 + r + u) for x <= 0."""
     x = select(LOWEST > x, LOWEST, x)
-    x = select(0.0 < x, 0.0, x)
-    _, s, r, u = expm1_parts(x)
-    return s, r + u
+    return exponential_parts(select(0.0 < x, 0.0, x))
 
 
 @scalar
 def elu_forward(x, alpha):
-    s, t = elu_parts(x)
-    one = 1.0 / SMALL
-    high = fma(s, t, s - one)
-    low = fma(s, t, (s - one) - high)
-    y = fma(SMALL * alpha, high, (SMALL * alpha) * low)
-    return select(x > 0.0, x, y)
+    s, r, u = elu_parts(x)
+    # alpha ((s - 1) + s r + s u), the rounding error of the first product carried along
+    s = SMALL * s
+    high = alpha * (s - 1.0)
+    low = fma(alpha, s - 1.0, -high)
+    s = alpha * s
+    return select(x > 0.0, x, high + fma(s, r, fma(s, u, low)))
 
 
 @scalar
 def elu_grad(x, alpha):
-    s, t = elu_parts(x)
+    s, r, u = elu_parts(x)
     s = alpha * s
-    return select(x > 0.0, 1.0, SMALL * fma(s, t, s))
+    return select(x > 0.0, 1.0, SMALL * fma(s, r + u, s))
 
 
 @scalar
@@ -63,8 +62,7 @@ def elu_grad_from_output(y, alpha):
 
 GLOROT = "X. Glorot, A. Bordes, Y. Bengio, Deep sparse rectifier neural networks, AISTATS 2011"
 NAIR = (
-    "V. Nair, G. E. Hinton, Rectified linear units improve restricted Boltzmann machines, "
-    "ICML 2010"
+    "V. Nair, G. E. Hinton, Rectified linear units improve restricted Boltzmann machines, ICML 2010"
 )
 MAAS = (
     "A. L. Maas, A. Y. Hannun, A. Y. Ng, Rectifier nonlinearities improve neural network "

@@ -1,22 +1,22 @@
 """Activations that saturate on both sides: the sigmoids and tanh."""
 
 from fastact.activations.record import Accuracy, Activation, Parameter
+from fastact.numerics.hyperbolic import SATURATED, tanh_parts
 from fastact.numerics.language import copysign, fma, scalar, select
 from fastact.numerics.logistic import (
-    TINY,
+    HIGHEST,
     UNIT,
-    limited,
+    at_most,
     logistic,
     product,
     slope_parts,
-    tanh_parts,
 )
 
 
 @scalar
 def sigmoid_grad(x):
-    w, lo = slope_parts(limited(abs(x)), -0.0)
-    return UNIT * fma(w, lo, w)
+    w, part = slope_parts(at_most(abs(x), HIGHEST), -0.0)
+    return UNIT * fma(w, part, w)
 
 
 @scalar
@@ -26,16 +26,17 @@ def sigmoid_grad_from_output(y):
 
 @scalar
 def tanh_forward(x):
-    magnitude = abs(x)
-    y = tanh_parts(limited(magnitude + magnitude), -0.0)
-    return select(magnitude < TINY, x, copysign(y, x))
+    a = at_most(abs(x), SATURATED)
+    cube, series, far = tanh_parts(a, -0.0)
+    near = fma(cube, series, a)
+    return copysign(select(far > near, far, near), x)
 
 
 @scalar
 def tanh_grad(x):
-    magnitude = abs(x)
-    w, lo = slope_parts(limited(magnitude + magnitude), -0.0)
-    return (4.0 * UNIT) * fma(w, lo, w)
+    a = abs(x)
+    w, part = slope_parts(at_most(a + a, HIGHEST), -0.0)
+    return (4.0 * UNIT) * fma(w, part, w)
 
 
 @scalar
@@ -45,17 +46,27 @@ def tanh_grad_from_output(y):
 
 @scalar
 def bipolar_sigmoid_forward(x, steepness):
-    z, low = product(x, steepness)
-    y = tanh_parts(z, low)
-    return copysign(select(z < 2.0 * TINY, 0.5 * z, y), x)
+    half = 0.5 * steepness
+    a = half * abs(x)
+    low = select(SATURATED < a, 0.0, fma(half, abs(x), -a))
+    a = at_most(a, SATURATED)
+    cube, series, far = tanh_parts(a, low)
+    # tanh(a + low) = tanh(a) + low sech(a)**2, where the factor need not be precise
+    near = fma(cube, series, a)
+    lost = fma(cube, series, a - near)
+    near = near + fma(low, fma(-0.58 * a, a, 1.0), lost)
+    return copysign(select(far > near, far, near), x)
 
 
 @scalar
 def bipolar_sigmoid_grad(x, steepness):
-    z, low = product(x, steepness)
-    w, lo = slope_parts(z, low)
-    p = w * steepness
-    return (2.0 * UNIT) * (p + fma(p, lo, fma(w, steepness, -p)))
+    z, low, _ = product(steepness, x)
+    w, part = slope_parts(z, low)
+    # steepness (w + w part), the rounding errors of both products carried along
+    p = steepness * w
+    g = fma(p, part, p)
+    lost = fma(fma(steepness, w, -p), 1.0 + part, fma(p, part, p - g))
+    return (2.0 * UNIT) * (g + lost)
 
 
 @scalar
@@ -120,9 +131,7 @@ RECORDS = (
             "|steepness x| = 18 in float32 and 38 in float64, and loses digits long before"
         ),
         parameters=(
-            Parameter(
-                "steepness", 1.0, "slope at 0 is steepness/2; 2 makes it tanh", "positive"
-            ),
+            Parameter("steepness", 1.0, "slope at 0 is steepness/2; 2 makes it tanh", "positive"),
         ),
         limits=("-1.0", "1.0"),
         grad_limits=("0.0", "0.0"),

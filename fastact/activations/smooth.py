@@ -2,27 +2,26 @@
 
 from fastact.activations.record import Accuracy, Activation, Parameter
 from fastact.numerics.language import fma, scalar, select
-from fastact.numerics.logistic import LIMIT, UNIT, logistic_parts, product
+from fastact.numerics.logistic import UNIT, logistic_parts, product
 
 
 @scalar
 def swish_forward(x, beta):
-    z, low = product(beta, x)
-    w, rem = logistic_parts(z, low)
-    w = fma(w, rem, w)
+    z, low, outside = product(beta, x)
+    w, rest = logistic_parts(z, low)
+    w = fma(w, rest, w)
     # far below 0 the limit is 0; x times the smallest w would be nan at -inf
-    below = UNIT * (select(z < LIMIT, x, -0.0) * w)
-    below = select(x != x, x, below)
-    return select((x < 0.0) == (beta > 0.0), below, x * fma(-UNIT, w, 1.0))
+    below = UNIT * select(outside, -0.0, x * w)
+    return select((x < 0.0) == (beta > 0.0), below, fma(-x, UNIT * w, x))
 
 
 @scalar
 def swish_grad(x, beta):
-    z, low = product(beta, x)
-    w, rem = logistic_parts(z, low)
-    w = fma(w, rem, w)
-    tail = UNIT * w
-    below = w * ((1.0 - z) + fma(z, tail, -low))
+    z, low, _ = product(beta, x)
+    w, rest = logistic_parts(z, low)
+    w = fma(w, rest, w)
+    # below 0: W (1 - z (1 - W)); above 0: 1 less that
+    below = w * ((1.0 - z) + fma(z, UNIT * w, -low))
     return select((x < 0.0) == (beta > 0.0), UNIT * below, fma(-UNIT, below, 1.0))
 
 

@@ -20,3 +20,8 @@ app.command("list")(list_ops)
 app.command("info")(info)
 app.command("compile")(compile_ops)
 app.command("clear")(clear)
+
+
+def main() -> None:
+    """The console script."""
+    app()

@@ -78,6 +78,7 @@ def bench(
     if not cases:
         raise fail(f"{', '.join(ops)}: no such direction; `fastact list` shows what there is")
 
+    here = machine.describe()
     if not as_json:
         out.print(machine.summary())
         if machine.warning():
@@ -91,7 +92,7 @@ def bench(
     measured = run.timings(cases, rounds or preset.rounds)
     timings = list(followed(measured, len(cases), "timing"))
     if as_json:
-        show_json(results.report(verdicts, timings))
+        show_json(results.report(here, verdicts, timings))
     else:
         for table in display.timing_tables(timings, verdicts):
             out.print()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import fastact as fa
 from fastact.activations.directions import DIRECTIONS
-from fastact.measure.catalogue import directions_of
-
-DTYPES = ("float16", "bfloat16", "float32", "float64")
+from fastact.measure.catalogue import ROW_RECORDS, directions_of, is_rowwise
 
 
 class Task(NamedTuple):
@@ -22,6 +21,20 @@ class Task(NamedTuple):
     dtype: str = ""
     broadcast: bool = False
 
+    @property
+    def name_and_builder(self) -> tuple[str, Callable[[], bytes]]:
+        """The object's name in the store, and what makes its code."""
+        from fastact.runtime.loops import Loop, RowLoop, build_driver
+
+        if not self.op:
+            return "driver", build_driver
+        direction = DIRECTIONS[self.direction]
+        if is_rowwise(self.op):
+            rows = RowLoop(ROW_RECORDS[self.op + direction.suffix], self.dtype, math.nan)
+            return rows.symbol, rows.build
+        loop = Loop(fa.get(self.op).record, direction, self.dtype, defaults=False)
+        return loop.symbol(self.broadcast), lambda: loop.build(self.broadcast)
+
 
 def tasks(ops: list[str], dtypes: list[str]) -> list[Task]:
     """All objects of these ops and dtypes; ops with parameters have a form for arrays of them."""
@@ -30,23 +43,24 @@ def tasks(ops: list[str], dtypes: list[str]) -> list[Task]:
         for op in ops
         for direction in directions_of(op)
         for dtype in dtypes
-        for broadcast in ((False, True) if fa.get(op).parameters else (False,))
+        for broadcast in forms(op)
     ]
+
+
+def forms(op: str) -> tuple[bool, ...]:
+    """Whether parameters are arrays: never, or both ways."""
+    return (False,) if is_rowwise(op) or not fa.get(op).parameters else (False, True)
 
 
 def make(task: Task) -> str:
     """Compile one object unless the store has it: "compiled", "found" or "failed"."""
-    from fastact.runtime import loops, store
+    from fastact.runtime import store
+    from fastact.runtime.loops import stored
 
-    if task.op:
-        record: Any = fa.get(task.op).record
-        loop = loops.Loop(record, DIRECTIONS[task.direction], task.dtype, defaults=False)
-        name = loop.symbol(task.broadcast)
-    else:
-        name = "driver"
+    name, build = task.name_and_builder
     if store.get(name) is not None:
         return "found"
-    loops.stored(name, (lambda: loop.build(task.broadcast)) if task.op else loops.build_driver)
+    stored(name, build)
     return "compiled" if store.get(name) is not None else "failed"
 
 

@@ -4,29 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
-import fastact as fa
-from fastact.activations.directions import DIRECTIONS
 from fastact.cli.options import Json, Ops, chosen_ops, print_grid, show_json
+from fastact.measure.catalogue import directions_of, is_rowwise, record_of
 
 
-def described(op: Any) -> dict[str, Any]:
+def described(name: str) -> dict[str, Any]:
     """What the record of an op says, as plain data."""
-    return {
-        "name": op.name,
-        "aliases": list(op.aliases),
-        "parameters": [
-            {"name": p.name, "default": p.default, "meaning": p.meaning} for p in op.parameters
-        ],
-        "formula": op.formula,
-        "derivative": op.derivative,
-        "summary": op.summary,
-        "directions": [d for d in DIRECTIONS if getattr(op, d, None) is not None],
+    record = record_of(name)
+    common = {
+        "name": name,
+        "summary": record.summary,
+        "formula": record.formula,
+        "directions": list(directions_of(name)),
+    }
+    if is_rowwise(name):
+        axis = {"name": "axis", "default": -1, "meaning": "what is reduced"}
+        return common | {"aliases": [], "parameters": [axis]}
+    parameters = [
+        {"name": p.name, "default": p.default, "meaning": p.meaning} for p in record.parameters
+    ]
+    return common | {
+        "aliases": list(record.aliases),
+        "parameters": parameters,
+        "derivative": record.derivative,
     }
 
 
 def list_ops(op: Ops = None, as_json: Json = False) -> None:
     """Show the ops, their parameters with defaults, and their formulas."""
-    ops = [described(fa.get(name)) for name in chosen_ops(op)]
+    ops = [described(name) for name in chosen_ops(op)]
     if as_json:
         show_json(ops)
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-import fastact as fa
 from fastact.activations.directions import DIRECTIONS
+from fastact.measure.catalogue import operations, record_of
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
-class Dtype(str, Enum):
+class Dtype(StrEnum):
     """The dtypes that can be asked for."""
 
     float16 = "float16"
@@ -31,7 +31,7 @@ class Dtype(str, Enum):
     float64 = "float64"
 
 
-Direction = Enum("Direction", {name: name for name in DIRECTIONS}, type=str)  # type: ignore[misc]
+Direction = StrEnum("Direction", {name: name for name in DIRECTIONS})  # type: ignore[misc]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Ops = Annotated[
@@ -54,9 +54,9 @@ def show_json(data: Any) -> None:
 def chosen_ops(ops: list[str] | None) -> list[str]:
     """The ops asked for, aliases resolved and each once; all if none were."""
     if not ops:
-        return list(fa.names())
+        return list(operations())
     try:
-        return list(dict.fromkeys(fa.get(op).name for op in ops))
+        return list(dict.fromkeys(record_of(op).name for op in ops))
     except KeyError as error:
         raise fail(error.args[0]) from None
 

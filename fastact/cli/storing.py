@@ -42,7 +42,8 @@ def compile_ops(
     as_json: Json = False,
 ) -> None:
     """Fill the store, so that no later process has to compile."""
-    from fastact.cli.filling import DTYPES, fill, tasks
+    from fastact.cli.filling import fill, tasks
+    from fastact.measure.cases import DTYPES
 
     place = store.folder()
     if place is None:
@@ -70,10 +71,13 @@ def clear(as_json: Json = False) -> None:
     """Delete all compiled code from the store; nothing else in its folder is touched."""
     files = contents(store.root())
     freed = sum(file.stat().st_size for file in files)
-    for file in files:
-        file.unlink(missing_ok=True)
-    for folder in {file.parent for file in files}:
-        folder.rmdir()
+    try:
+        for file in files:
+            file.unlink(missing_ok=True)
+        for folder in {file.parent for file in files}:
+            folder.rmdir()
+    except OSError as error:
+        raise fail(f"{store.root()}: {error.strerror}") from None
     if as_json:
         show_json({"store": str(store.root()), "deleted": len(files), "bytes": freed})
     else:

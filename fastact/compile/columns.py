@@ -61,62 +61,62 @@ def tile_passes(op: RowOp, dtype: str, computing: str) -> SimpleNamespace:
 
     @inlined
     def fill_body(j, target, value):
-        write_sum(target + size * j, value)
+        write_sum(target, j, value)
 
     @inlined
     def fill_total_body(j, totals):
-        write_total(totals + 8 * j, 0.0)
+        write_total(totals, j, 0.0)
 
     @inlined
     def start_max_body(j, m):
-        write_fixed(m + size * j, real(-INF) if keyed else real(0.0))
+        write_fixed(m, j, real(-INF) if keyed else real(0.0))
 
     @inlined
     def max_body(j, m, x):
-        value, largest = read(x + item * j), read_fixed(m + size * j)
-        write_fixed(m + size * j, select(value > largest, value, largest))
+        value, largest = read(x, j), read_fixed(m, j)
+        write_fixed(m, j, select(value > largest, value, largest))
 
     @inlined
     def sum_body(j, lanes, m, a, x):
-        value, largest = read(x + item * j), read_fixed(m + size * j)
-        s0, s1 = terms(weight(value, largest), read(a + item * j), value, largest)
-        write_sum(lanes + size * j, read_sum(lanes + size * j) + s0)
+        value, largest = read(x, j), read_fixed(m, j)
+        s0, s1 = terms(weight(value, largest), read(a, j), value, largest)
+        write_sum(lanes, j, read_sum(lanes, j) + s0)
         if second:
-            other = lanes + lanes_size + size * j
-            write_sum(other, read_sum(other) + s1)
+            other = lanes + lanes_size
+            write_sum(other, j, read_sum(other, j) + s1)
 
     @inlined
     def widen_body(j, folds, lanes, upper):
-        lower = float64(read_sum(lanes + size * j))
-        write_total(folds + 8 * j, lower + float64(read_sum(upper + size * j)))
+        lower = float64(read_sum(lanes, j))
+        write_total(folds, j, lower + float64(read_sum(upper, j)))
 
     @inlined
     def fold_body(j, folds, upper):
-        write_total(folds + 8 * j, read_total(folds + 8 * j) + read_total(upper + 8 * j))
+        write_total(folds, j, read_total(folds, j) + read_total(upper, j))
 
     @inlined
     def total_body(j, totals, folds):
-        at, low = totals + 8 * j, totals + 8 * (2 * TILE + j)
-        high, lost = two_sum(read_total(at), read_total(low), read_total(folds + 8 * j))
-        write_total(at, high)
-        write_total(low, lost)
+        low = totals + 8 * 2 * TILE
+        high, lost = two_sum(read_total(totals, j), read_total(low, j), read_total(folds, j))
+        write_total(totals, j, high)
+        write_total(low, j, lost)
 
     @inlined
     def finish_body(j, constants, totals, m, empty):
-        largest = float64(read_fixed(m + size * j))
-        s0 = read_total(totals + 8 * j) + read_total(totals + 8 * (2 * TILE + j))
-        s1 = read_total(totals + 8 * (TILE + j)) + read_total(totals + 8 * (3 * TILE + j))
+        largest = float64(read_fixed(m, j))
+        s0 = read_total(totals, j) + read_total(totals + 8 * 2 * TILE, j)
+        s1 = read_total(totals + 8 * TILE, j) + read_total(totals + 8 * 3 * TILE, j)
         c0, c1 = finish(largest, s0, s1, unit, empty)
-        write_fixed(constants + size * j, real(c0))
-        write_fixed(constants + size * (TILE + j), real(c1))
+        write_fixed(constants, j, real(c0))
+        write_fixed(constants + size * TILE, j, real(c1))
 
     @inlined
     def apply_body(j, out, constants, m, a, x):
-        value, largest = read(x + item * j), read_fixed(m + size * j)
+        value, largest = read(x, j), read_fixed(m, j)
         e = weight(value, largest)
-        c0 = read_fixed(constants + size * j)
-        c1 = read_fixed(constants + size * (TILE + j))
-        write(out + item * j, finished(e, read(a + item * j), value, largest, c0, c1))
+        c0 = read_fixed(constants, j)
+        c1 = read_fixed(constants + size * TILE, j)
+        write(out, j, finished(e, read(a, j), value, largest, c0, c1))
 
     fill, fill_total, start_max = strip(fill_body), strip(fill_total_body), strip(start_max_body)
     max_strip, sum_strip = strip(max_body), strip(sum_body)
@@ -195,7 +195,7 @@ def columns_task(op: RowOp, dtype: str) -> Callable[..., Any]:
         base = slot(job, R_POINTERS + k) + first * outer
         for j in range(columns):
             for r in range(slot(job, R_LENGTH)):
-                write_staged(area + size * (TILE * r + j), read(base + outer * j + inner * r))
+                write_staged(area, TILE * r + j, read(base + outer * j + inner * r, 0))
 
     @compiled
     def unstage(job, k, first, columns, area):
@@ -203,7 +203,7 @@ def columns_task(op: RowOp, dtype: str) -> Callable[..., Any]:
         base = slot(job, R_POINTERS + k) + first * outer
         for j in range(columns):
             for r in range(slot(job, R_LENGTH)):
-                write(base + outer * j + inner * r, read_staged(area + size * (TILE * r + j)))
+                write(base + outer * j + inner * r, 0, read_staged(area, TILE * r + j))
 
     @compiled
     def across_memory(job):

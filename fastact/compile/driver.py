@@ -361,6 +361,27 @@ def elementwise_task(job, start, stop):
 
 
 @compiled
+def independent(job, count, operands, first_output):
+    """Whether ranges of a job may run in any order.
+
+    NumPy lets an output overlap an input without being it, as long as a loop that goes forward
+    reads each element before it is overwritten. Ranges that run side by side do not.
+    """
+    for output in range(first_output, operands):
+        target, step = slot(job, E_POINTERS + output), slot(job, E_STEPS + output)
+        low = target + min(0, step * (count - 1))
+        high = target + max(0, step * (count - 1))
+        for k in range(first_output):
+            source, stride = slot(job, E_POINTERS + k), slot(job, E_STEPS + k)
+            if source != target or stride != step:
+                first = source + min(0, stride * (count - 1))
+                last = source + max(0, stride * (count - 1))
+                if first <= high + 7 and low <= last + 7:
+                    return False
+    return True
+
+
+@compiled
 def quick(loop, args, steps, count):
     """A contiguous call without parameter operands on the calling thread; False if it is none.
 
@@ -456,7 +477,9 @@ def ufunc_loop(args, dims, steps, loop):
     threshold = slot(loop, LOOP_THRESHOLD)
     if target != TARGET_AUTO:
         threshold = 2 * BLOCK
-    if count >= threshold and acquire_pool(state):
+    operands = arrays + parameters + outputs
+    wide = count >= threshold and independent(job, count, operands, arrays + parameters)
+    if wide and acquire_pool(state):
         # Four ranges a thread even out a core that is busy elsewhere; whole blocks keep
         # the ranges on the contiguous path.
         pieces = 4 * slot(state, STATE_THREADS)

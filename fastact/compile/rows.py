@@ -93,62 +93,63 @@ def row_passes(op: RowOp, dtype: str) -> SimpleNamespace:
     terms = two_inputs(specialize(op.terms, computing, CPU), len(op.inputs), 1)
     finished = two_inputs(specialize(op.apply, computing, CPU), len(op.inputs), 3)
     second = op.sums == 2
+    step = LANES * size
 
     @inlined
     def max_body(j, lanes, x):
-        value = take(x + size * j)
-        largest = read_sum(lanes + size * j)
-        write_sum(lanes + size * j, select(value > largest, value, largest))
+        value = take(x, j)
+        largest = read_sum(lanes, j)
+        write_sum(lanes, j, select(value > largest, value, largest))
 
     @inlined
     def add_terms(j, lanes, e, a, x, m):
         s0, s1 = terms(e, a, x, m)
-        write_sum(lanes + size * j, read_sum(lanes + size * j) + s0)
+        write_sum(lanes, j, read_sum(lanes, j) + s0)
         if second:
-            other = lanes + size * (LANES + j)
-            write_sum(other, read_sum(other) + s1)
+            other = lanes + step
+            write_sum(other, j, read_sum(other, j) + s1)
 
     @inlined
     def sum_body(j, lanes, a, x, m):
-        value = take(x + size * j)
-        add_terms(j, lanes, weight(value, m), take(a + size * j), value, m)
+        value = take(x, j)
+        add_terms(j, lanes, weight(value, m), take(a, j), value, m)
 
     @inlined
     def sum_keep_body(j, lanes, weights, a, x, m):
-        value = take(x + size * j)
+        value = take(x, j)
         e = weight(value, m)
-        write_weight(weights + size * j, e)
-        add_terms(j, lanes, e, take(a + size * j), value, m)
+        write_weight(weights, j, e)
+        add_terms(j, lanes, e, take(a, j), value, m)
 
     @inlined
     def apply_body(j, out, a, x, m, c0, c1):
-        value = take(x + size * j)
+        value = take(x, j)
         e = weight(value, m)
-        put(out + size * j, finished(e, take(a + size * j), value, m, c0, c1))
+        put(out, j, finished(e, take(a, j), value, m, c0, c1))
 
     @inlined
     def apply_kept_body(j, out, weights, a, x, m, c0, c1):
-        e = read_weight(weights + size * j)
-        value = take(x + size * j)
-        put(out + size * j, finished(e, take(a + size * j), value, m, c0, c1))
+        e = read_weight(weights, j)
+        value = take(x, j)
+        put(out, j, finished(e, take(a, j), value, m, c0, c1))
 
     @inlined
     def load_body(j, target, source):
-        write_staged(target + size * j, read(source + item * j))
+        write_staged(target, j, read(source, j))
 
     @inlined
     def save_body(j, target, source):
-        write(target + item * j, read_staged(source + size * j))
+        write(target, j, read_staged(source, j))
 
     @inlined
     def fill_body(j, target, value):
-        write_sum(target + size * j, value)
+        write_sum(target, j, value)
 
     fill, load, save = strip(fill_body), strip(load_body), strip(save_body)
     max_strip = strip(max_body)
     sum_strip, sum_keep_strip = strip(sum_body), strip(sum_keep_body)
     apply_strip, apply_kept_strip = strip(apply_body), strip(apply_kept_body)
-    step = LANES * size
+
     zero = np.dtype(computing).type(0.0)
     sum_of = fold_sum(computing)
 
@@ -159,9 +160,9 @@ def row_passes(op: RowOp, dtype: str) -> SimpleNamespace:
             load(count, (target, source))
         else:
             for i in range(count):
-                write_staged(target + size * i, read(source + stride * i))
+                write_staged(target, i, read(source + stride * i, 0))
         for i in range(count, (count + LANES - 1) // LANES * LANES):
-            write_staged(target + size * i, real(padding))
+            write_staged(target, i, real(padding))
 
     @compiled
     def unstage(target, stride, source, count):
@@ -169,7 +170,7 @@ def row_passes(op: RowOp, dtype: str) -> SimpleNamespace:
             save(count, (target, source))
         else:
             for i in range(count):
-                write(target + stride * i, read_staged(source + size * i))
+                write(target + stride * i, 0, read_staged(source, i))
 
     @compiled
     def folded(lanes, totals):

@@ -36,39 +36,43 @@ def wide_vectors(typingctx):
 
 
 def reader(dtype: str, scope: str) -> Any:
-    """read(address): one stored element as the computing type.
+    """read(base, index): one stored element as the computing type.
+
+    The base becomes a pointer before the index is added: LLVM sees that neighbouring indices
+    are neighbours in memory, and loads vectors instead of gathering elements.
 
     A staging area is written and read under different roles, so it gets no scope ("").
     """
     memory, computing = STORAGE[dtype]
 
     @intrinsic
-    def read(typingctx, address):
+    def read(typingctx, base, index):
         def codegen(context, builder, signature, args):
-            value = builder.load(pointer(builder, args[0], memory))
+            value = builder.load(builder.gep(pointer(builder, args[0], memory), [args[1]]))
             if scope:
                 tag(value, builder.module, scope)
             return widen(builder, value, dtype)
 
-        return NUMBA_TYPE[computing](types.intp), codegen
+        return NUMBA_TYPE[computing](types.intp, types.intp), codegen
 
     return read
 
 
 def writer(dtype: str, scope: str) -> Any:
-    """write(address, value): one computed element, rounded to the stored type."""
+    """write(base, index, value): one computed element, rounded to the stored type."""
     memory, computing = STORAGE[dtype]
 
     @intrinsic
-    def write(typingctx, address, value):
+    def write(typingctx, base, index, value):
         def codegen(context, builder, signature, args):
-            stored = narrow(builder, args[1], dtype)
-            instruction = builder.store(stored, pointer(builder, args[0], memory))
+            stored = narrow(builder, args[2], dtype)
+            place = builder.gep(pointer(builder, args[0], memory), [args[1]])
+            instruction = builder.store(stored, place)
             if scope:
                 tag(instruction, builder.module, scope)
             return context.get_dummy_value()
 
-        return types.void(types.intp, NUMBA_TYPE[computing]), codegen
+        return types.void(types.intp, types.intp, NUMBA_TYPE[computing]), codegen
 
     return write
 

@@ -10,29 +10,29 @@ from fastact.rowwise.softmax import ROW_OPS
 
 # Row-wise operations have a record of their own for each direction.
 ROW_RECORDS = {record.name: record for record in ROW_OPS}
+SUFFIXES = tuple(d.suffix for d in DIRECTIONS.values() if d.suffix)
+ROWWISE = tuple(name for name in ROW_RECORDS if not name.endswith(SUFFIXES))
 
 
-class UnknownOperation(ValueError):
-    """A name that is no operation; the message offers the names closest to it."""
-
-
-def record_of(op: str) -> Any:
-    """The record of an operation, by name or alias.
-
-    Raises
-    ------
-    UnknownOperation
-        If there is none of that name.
-    """
-    try:
-        return fa.get(op)
-    except KeyError as error:
-        raise UnknownOperation(error.args[0]) from None
+def operations() -> tuple[str, ...]:
+    """The names of all operations, elementwise first."""
+    return tuple(dict.fromkeys((*fa.names(), *ROWWISE)))
 
 
 def is_rowwise(op: str) -> bool:
     """Whether the operation reduces along an axis."""
-    return op in ROW_RECORDS
+    return op in ROWWISE
+
+
+def record_of(op: str) -> Any:
+    """The record of an operation, of its forward pass if it is row-wise; aliases are known.
+
+    Raises
+    ------
+    KeyError
+        If there is none of that name; the message offers names that are close.
+    """
+    return ROW_RECORDS[op] if is_rowwise(op) else fa.get(op)
 
 
 def function_of(op: str, direction: str) -> Any:
@@ -42,6 +42,12 @@ def function_of(op: str, direction: str) -> Any:
 
 def directions_of(op: str) -> tuple[str, ...]:
     return tuple(d for d in DIRECTIONS if function_of(op, d) is not None)
+
+
+def arguments_of(op: str, direction: str) -> tuple[str, ...]:
+    """The names of the array arguments of an operation in a direction."""
+    d = DIRECTIONS[direction]
+    return ROW_RECORDS[op + d.suffix].inputs if is_rowwise(op) else d.arrays
 
 
 def parameters_of(op: str) -> dict[str, float]:

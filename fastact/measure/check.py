@@ -54,10 +54,8 @@ def sample(case: Case) -> dict[str, Any]:
     """The operands of a check: inputs, and what the forward pass makes of them."""
     dtype = numpy_dtype(case.dtype)
     along = {} if case.axis is None else {"axis": case.axis}
-    if is_rowwise(case.op):
-        x = array("x", case.dtype, case.shape)
-    else:
-        x = points(case.op, case.dtype)
+    rows = is_rowwise(case.op)
+    x = array("x", case.dtype, case.shape) if rows else points(case.op, case.dtype)
     with np.errstate(all="ignore"):
         y = reference.value(case.op, case.dtype, x=x, **along).astype(dtype)
     results = {name: np.empty(x.shape, dtype) for name in OUTPUTS}

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from fastact.measure.cases import Case, size_name
 from fastact.measure.check import Verdict
@@ -21,9 +23,9 @@ ACCURACY_COLUMNS = {
 }
 
 
-def plain_table(title: str, *columns: str) -> Table:
+def plain_table(*columns: str) -> Table:
     """A table without rules: the first column is text, the others are numbers."""
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left")
     return table
@@ -50,14 +52,14 @@ def times(ratio: float | None) -> str:
     return "-" if ratio is None else number(ratio)
 
 
-def accuracy_tables(verdicts: Iterable[Verdict]) -> Iterator[Table]:
+def accuracy_tables(verdicts: Iterable[Verdict]) -> Iterator[Group]:
     """The largest errors of all providers, a table per direction and dtype."""
     groups: dict[tuple[str, str], dict[str, list[Verdict]]] = {}
     for v in verdicts:
         groups.setdefault((v.direction, v.dtype), {}).setdefault(v.op, []).append(v)
     for (direction, dtype), ops in groups.items():
         title = f"Largest error in ULP: {direction}, {dtype}"
-        table = plain_table(title, "op", "allowed", *ACCURACY_COLUMNS)
+        table = plain_table("op", "allowed", *ACCURACY_COLUMNS)
         for op, found in ops.items():
             limit = max((v.bound for v in found if v.bound is not None), default=None)
             cells = [
@@ -66,10 +68,10 @@ def accuracy_tables(verdicts: Iterable[Verdict]) -> Iterator[Table]:
             ]
             style = None if all(v.passed for v in found) else "bold red"
             table.add_row(op, error(limit), *map(error, cells), style=style)
-        yield table
+        yield Group(Text(title, style="italic"), table)
 
 
-def timing_tables(timings: Iterable[Timing], verdicts: Iterable[Verdict]) -> Iterator[Table]:
+def timing_tables(timings: Iterable[Timing], verdicts: Iterable[Verdict]) -> Iterator[Group]:
     """The times of fastact and the ratios of the others, a table per dtype, size, direction."""
     ulp: dict[tuple[str, str, str], float] = {}
     for v in verdicts:
@@ -84,7 +86,7 @@ def timing_tables(timings: Iterable[Timing], verdicts: Iterable[Verdict]) -> Ite
         rows = list(group)
         cores = "all cores" if rows[0].case.all_cores else "one thread"
         title = f"{direction}, {dtype}, {size_name(size)} elements, {cores}"
-        table = plain_table(title, "op", "ULP", "serial", "parallel", "GB/s", *PEERS)
+        table = plain_table("op", "ULP", "serial", "parallel", "GB/s", *PEERS)
         for t in rows:
             case: Case = t.case
             table.add_row(
@@ -94,7 +96,7 @@ def timing_tables(timings: Iterable[Timing], verdicts: Iterable[Verdict]) -> Ite
                 number(t.gigabytes(t.ours)),
                 *(times(t.ratio(peer)) for peer in PEERS),
             )
-        yield table
+        yield Group(Text(title, style="italic"), table)
 
 
 LEGEND = (

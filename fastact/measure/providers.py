@@ -18,7 +18,7 @@ import fastact as fa
 from fastact.activations.directions import DIRECTIONS
 from fastact.measure import expressions, operands
 from fastact.measure.cases import Case
-from fastact.measure.catalogue import function_of, parameters_of
+from fastact.measure.catalogue import arguments_of, function_of, parameters_of
 from fastact.measure.copying import copier
 from fastact.measure.threads import torch_threads
 from fastact.measure.work import Work, names_in
@@ -32,7 +32,7 @@ class Provider:
     """One competitor: its title in tables, and how it gets from a case to work.
 
     `build` returns None where the provider has no form of the operation. `cores` says in which
-    comparison it takes part: of single threads ("one"), of all cores ("all") or both.
+    comparisons it takes part: of single threads ("one"), of all cores ("all") or "both".
     """
 
     title: str
@@ -95,7 +95,9 @@ def fastact(case: Case, lookup: Lookup, target: str) -> Work | None:
     if function is None:
         return None
     direction = DIRECTIONS[case.direction]
-    arguments = ", ".join(direction.arrays) + ("" if case.axis is None else ", axis=axis")
+    arguments = ", ".join(arguments_of(case.op, case.direction)) + (
+        "" if case.axis is None else ", axis=axis"
+    )
     out = "out" if len(direction.outputs) == 1 else "(out, out2)"
     work = assemble(case, f"f({arguments}, out={out})", lookup, f=function)
     return work and work.under(partial(fa.use_target, target))
@@ -107,8 +109,8 @@ def copy(case: Case, lookup: Lookup) -> Work:
 
 
 PROVIDERS: dict[str, Provider] = {
-    "fastact_serial": Provider("fastact", partial(fastact, target="serial"), "one"),
-    "fastact_parallel": Provider("fastact", partial(fastact, target="parallel"), "all"),
+    "fastact_serial": Provider("fastact", partial(fastact, target="serial")),
+    "fastact_parallel": Provider("fastact", partial(fastact, target="parallel")),
     "numpy": Provider("NumPy", naive_numpy),
     "numpy_stable": Provider("NumPy stable", stable_numpy),
     "scipy": Provider("SciPy", scipy),
@@ -118,7 +120,13 @@ PROVIDERS: dict[str, Provider] = {
 }
 
 
-def works_of(case: Case, names: tuple[str, ...] = tuple(PROVIDERS)) -> dict[str, Work]:
+def taking_part(case: Case) -> tuple[str, ...]:
+    """The names of the providers that a case is measured with."""
+    cores = ("both", "all" if case.all_cores else "one")
+    return tuple(name for name, provider in PROVIDERS.items() if provider.cores in cores)
+
+
+def works_of(case: Case) -> dict[str, Work]:
     """The work of each provider that has the case, by the provider's name."""
-    built = {name: PROVIDERS[name].build(case, operands.operand) for name in names}
+    built = {name: PROVIDERS[name].build(case, operands.operand) for name in taking_part(case)}
     return {name: work for name, work in built.items() if work is not None}

@@ -7,7 +7,6 @@ from typing import Any
 
 from fastact.measure.cases import Case
 from fastact.measure.check import Verdict
-from fastact.measure.machine import describe
 
 # Display columns -> the provider whose time is compared, by whether all cores take part.
 PEERS = {
@@ -68,10 +67,12 @@ class Timing:
         return cls(case, {name: v["seconds"] for name, v in data["providers"].items()})
 
 
-def report(verdicts: list[Verdict], timings: list[Timing]) -> dict[str, Any]:
-    """Everything that was measured, with the machine that it was measured on."""
+def report(
+    machine: dict[str, object], verdicts: list[Verdict], timings: list[Timing]
+) -> dict[str, Any]:
+    """Everything that was measured, with the machine as it was described before."""
     return {
-        "machine": describe(),
+        "machine": machine,
         "accuracy": [asdict(v) | {"passed": v.passed} for v in verdicts],
         "timings": [t.as_data() for t in timings],
     }

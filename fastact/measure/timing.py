@@ -17,17 +17,19 @@ Key = TypeVar("Key")
 
 ROUNDS = 15
 BATCH_SECONDS = 1e-3  # one sample: long against the timer's resolution, short against drift
+BUDGET_SECONDS = 3.0  # for all rounds of one comparison
+LEAST_ROUNDS = 5
 WARM_BELOW = 5e-3  # a call shorter than this is preceded by one that warms caches and threads
 
 
 @dataclass
 class Sampler:
-    """One competitor: its loop, and how many turns of it make one sample."""
+    """One competitor: its loop, how many turns of it make one sample, and how long that takes."""
 
     work: Work
     run: Callable[[int], float]
     turns: int
-    warm: bool
+    each: float
 
     @classmethod
     def calibrate(cls, work: Work, batch: float) -> Sampler:
@@ -40,7 +42,16 @@ class Sampler:
                 turns *= 10
                 spent = run(turns)
         each = spent / turns
-        return cls(work, run, max(1, round(batch / each)), each < WARM_BELOW)
+        return cls(work, run, max(1, round(batch / each)), each)
+
+    @property
+    def warm(self) -> bool:
+        return self.each < WARM_BELOW
+
+    @property
+    def cost(self) -> float:
+        """The seconds of one sample, about."""
+        return self.each * (self.turns + self.warm)
 
     def sample(self) -> float:
         """Seconds for one turn."""
@@ -67,8 +78,9 @@ class Timings(Generic[Key]):
             yield number
 
     def run(self, count: int = ROUNDS) -> Timings[Key]:
-        """Run all rounds at once."""
-        for _ in self.rounds(count):
+        """Run all rounds at once; fewer, but at least LEAST_ROUNDS, if they take long."""
+        affordable = int(BUDGET_SECONDS / sum(s.cost for s in self.samplers.values()))
+        for _ in self.rounds(min(count, max(LEAST_ROUNDS, affordable))):
             pass
         return self
 

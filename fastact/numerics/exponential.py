@@ -27,18 +27,24 @@ ROUNDER = ByDtype(12582912.0, 6755399441055744.0)  # 1.5 * 2**23, 1.5 * 2**52
 
 # (expm1(r) - r) / r**2 on [-ln(2)/2, ln(2)/2], from ci/coefficients.py
 EXPM1 = ByDtype(
-    (0.001387001, 0.008366254, 0.041667443, 0.16666546, 0.49999997),
     (
-        2.5063685511188176e-08,
-        2.762589046422517e-07,
-        2.7557370539678857e-06,
-        2.480150560767301e-05,
-        0.0001984126976918937,
-        0.0013888888931389877,
-        0.008333333333360504,
-        0.04166666666657628,
-        0.1666666666666665,
-        0.5000000000000006,
+        0.0013818312,
+        0.008368534,
+        0.041668292,
+        0.16666523,
+        0.49999994,
+    ),
+    (
+        2.500703413090771e-08,
+        2.7630223093100954e-07,
+        2.755755938521542e-06,
+        2.4801493099899534e-05,
+        0.00019841269544688738,
+        0.0013888888943758173,
+        0.008333333333471317,
+        0.04166666666652865,
+        0.16666666666666463,
+        0.5000000000000011,
     ),
 )
 # 2**-n for the n of the smallest result: keeps the power of two of a subnormal result normal
@@ -61,10 +67,9 @@ def clamp(x, low, high):
 
 
 @scalar
-def expm1_parts(x):
-    """(n, s, r, u) with exp(x) = s (1 + r + u) / SMALL for x <= 0; nan goes through r."""
+def exponential_parts(x):
+    """(s, r, u) with exp(x) = SMALL s (1 + r + u) for LOWEST <= x <= 0; nan goes through r."""
     shifted = fma(x, LOG2E, SMALL_SHIFT)
     n = shifted - SMALL_SHIFT
-    r = fma(n, -LN2, x)
-    u = r * r * polynomial(r, EXPM1)
-    return n, power_of_two(shifted), r, u
+    r = fma(n, -LN2_TAIL, fma(n, -LN2, x))
+    return power_of_two(shifted), r, r * r * polynomial(r, EXPM1)

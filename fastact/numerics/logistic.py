@@ -1,95 +1,85 @@
 """The logistic function and its relatives from one shared set of intermediate values.
 
-For z >= 0 let E = exp(z) = S (1 + t), S = 2**n. Everything here is made of
+With E = exp(z) = s (1 + t) / UNIT, where s is a power of two and t = expm1(r):
 
-    w = 1/(1 + E) = sigma(-z),
+    sigma(-z) = 1/(1 + E) = UNIT w (1 + rest),
 
-with a residual: `rem` so that w (1 + rem) is accurate far beyond the rounding of w. All of it is
-scaled: S and 1/w carry a factor UNIT, a small power of two, so that w is a normal number where
-the result is subnormal. The last step of each function multiplies by UNIT and rounds once.
+where w is a rough reciprocal that has been cut to few bits, so that its products below are exact
+and `rest`, found from the residual 1 - (1 + E) UNIT w, is accurate far beyond the last bit of w.
+The one rounding that matters is the last one.
+
+Everything is scaled by UNIT, a small power of two: w is a normal number where the result is
+subnormal, and each function multiplies by UNIT last.
 """
 
-from fastact.numerics.exponential import (
-    EXPM1,
-    LN2,
-    LN2_TAIL,
-    LOG2E,
-    power_of_two,
+from fastact.numerics.exponential import EXPM1, LN2, LN2_TAIL, LOG2E, power_of_two
+from fastact.numerics.language import (
+    ByDtype,
+    bits,
+    fma,
+    from_bits,
+    iand,
+    polynomial,
+    scalar,
+    select,
 )
-from fastact.numerics.language import ByDtype, copysign, fma, polynomial, scalar, select
+from fastact.numerics.reciprocal import rough_reciprocal
 
 UNIT = ByDtype(2.0**-64, 2.0**-512)
 # ROUNDER plus the exponent bias, less the exponent of UNIT
 SHIFT = ByDtype(12582912.0 + 127.0 - 64.0, 6755399441055744.0 + 1023.0 - 512.0)
-# beyond these S would overflow; the results are 0 or saturated long before
-LIMIT = ByDtype(131.0, 1039.0)
-# the largest rounding error of a product below LIMIT
-LIMIT_ERROR = ByDtype(2.0**-17, 2.0**-43)
-# below this tanh(x) = x - x**3/3 + ... rounds to x
-TINY = ByDtype(2.0**-13, 2.0**-28)
+HIGHEST = ByDtype(130.0, 1039.0)  # sigma(-z) rounds to 0, and w stays normal
+LEADING = ByDtype(-(1 << 8), -(1 << 27))  # keeps 16 or 26 bits of a mantissa
 
 
 @scalar
-def exponential_parts(z, low):
-    """(z, n, r, s, u) with exp(z + low) = s (1 + r + u) / UNIT for 0 <= z; nan goes through r."""
-    shifted = fma(z, LOG2E, SHIFT)
-    n = shifted - SHIFT
-    r = fma(n, -LN2, z) + low
-    u = r * r * polynomial(r, EXPM1)
-    return n, r, power_of_two(shifted), u
+def at_most(z, high):
+    """min(z, high); nan stays nan."""
+    return select(high < z, high, z)
 
 
 @scalar
 def logistic_parts(z, low):
-    """(w, rem) with sigma(-z - low) = UNIT w (1 + rem) for 0 <= z <= LIMIT."""
-    n, r, s, u = exponential_parts(z, low)
-    t = r + u
-    w = 1.0 / fma(s, t, s + UNIT)
+    """(w, rest) at z + low for 0 <= z <= HIGHEST and small low."""
+    shifted = fma(z, LOG2E, SHIFT)
+    n = shifted - SHIFT
+    r = fma(n, -LN2, z) + low
+    t = fma(r * r, polynomial(r, EXPM1), r)
+    s = power_of_two(shifted)
+    w = rough_reciprocal(fma(s, t, s + UNIT))
+    w = from_bits(iand(bits(w), LEADING))
     ws = w * s
-    rem = fma(-ws, t, 1.0 - ws)
-    rem = fma(-UNIT, w, rem)
-    return w, fma(n, LN2_TAIL, rem)
-
-
-@scalar
-def limited(z):
-    """z moved below LIMIT; nan stays nan."""
-    return select(LIMIT < z, LIMIT, z)
+    rest = fma(-ws, t, fma(-UNIT, w, 1.0 - ws))
+    # ln 2 is not LN2: E is too large by n LN2_TAIL. That hardly matters where E is small.
+    rest = fma(n, LN2_TAIL, rest)
+    return w, fma(rest, rest, rest)
 
 
 @scalar
 def product(a, b):
-    """(z, low): |a b| as z + low exactly, z moved below LIMIT."""
+    """(z, low, outside): z + low = |a b|; z is HIGHEST where |a b| is outside the range."""
     a = abs(a)
     b = abs(b)
-    z = limited(a * b)
-    low = fma(a, b, -z)
-    return z, select(LIMIT_ERROR < low, LIMIT_ERROR, low)
+    z = a * b
+    outside = HIGHEST < z
+    return at_most(z, HIGHEST), select(outside, 0.0, fma(a, b, -z)), outside
 
 
 @scalar
 def logistic(x):
     """sigma(x)"""
-    w, rem = logistic_parts(limited(abs(x)), -0.0)
-    w = fma(w, rem, w)
+    w, rest = logistic_parts(at_most(abs(x), HIGHEST), -0.0)
+    w = fma(w, rest, w)
     return select(x < 0.0, UNIT * w, fma(-UNIT, w, 1.0))
 
 
 @scalar
 def slope_parts(z, low):
-    """(w, lo) with sigma'(z + low) = UNIT (w + w lo); sigma' = sigma - sigma**2 at -z."""
-    w, rem = logistic_parts(z, low)
-    tail = UNIT * w
-    return w, fma(rem, fma(-2.0, tail, 1.0), -tail)
+    """(w, part) with sigma'(z + low) = UNIT w (1 + part), from sigma' = sigma - sigma**2 at -z.
 
-
-@scalar
-def tanh_parts(z, low):
-    """tanh((z + low)/2) = (E - 1)/(E + 1) for TINY <= z"""
-    _, r, s, u = exponential_parts(z, low)
-    t = r + u
-    w = 1.0 / fma(s, t, s + UNIT)
-    y = fma(s, t, s - UNIT) * w
-    rest = fma(-s, y, s)
-    rem = fma(rest, u, fma(rest, r, fma(-y, s + UNIT, s - UNIT)))
-    return fma(rem, w, y)
+    For W = w (1 + rest), W - W**2 = w + w (rest (1 - w - W) - w). Only the last subtraction
+    and the last addition round visibly.
+    """
+    w, rest = logistic_parts(z, low)
+    both = w + fma(w, rest, w)
+    return w, fma(rest, fma(-UNIT, both, 1.0), -UNIT * w)

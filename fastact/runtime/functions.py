@@ -28,13 +28,12 @@ TEMPLATE = """
 def {name}({arrays}{signature}, *, out=None, where=True, dtype=None, casting="same_kind"):
     try:
         if where is True and dtype is None and casting == "same_kind":
-            {shortcut}
+            {defaults}return _default({arrays}, out={out})
             return _general({arrays}{checked}, out={out})
-        return _general(
-            {arrays}{checked}, out={out}, where=where, dtype=dtype, casting=casting
-        )
-    except TypeError as error:
-        return _explain("{name}", _names, ({arrays},), error)
+        {defaults}return _default({arrays}, out={out}, {options})
+        return _general({arrays}{checked}, out={out}, {options})
+    except (TypeError, ValueError) as error:
+        return _explain("{name}", error, {named}, out, where)
 """
 
 
@@ -57,18 +56,45 @@ def check_parameter(op: str, parameter: Parameter, value: Any) -> Any:
     return value
 
 
-def explain(
-    op: str, names: tuple[str, ...], arrays: tuple[Any, ...], error: TypeError | None
-) -> None:
-    """Raise a TypeError that names the argument at fault, if one is; else the error itself."""
-    for name, value in zip(names, arrays, strict=True):
-        if hasattr(value, "__array_ufunc__") and not isinstance(value, np.ndarray | np.generic):
+def foreign(value: Any) -> bool:
+    """Whether a value brings its own way of being computed with (`__array_ufunc__`)."""
+    return hasattr(value, "__array_ufunc__") and not isinstance(value, np.ndarray | np.generic)
+
+
+def check_dtypes(op: str, named: dict[str, Any]) -> None:
+    """Raise a TypeError that names the first array whose dtype is not real floating point."""
+    for name, value in named.items():
+        if foreign(value):
             continue
         kind = np.asarray(value).dtype
         if kind.kind not in "biu" and kind.name not in FLOATS:
             raise TypeError(f"{op}: {name} has dtype {kind}; it may be {ALLOWED}") from None
-    if error is not None:
+
+
+def explain(op: str, error: Exception, named: dict[str, Any], out: Any, where: Any) -> None:
+    """Raise what NumPy raised, in words that name the op and the argument at fault."""
+    if str(error).startswith(op) or any(map(foreign, named.values())):
         raise error
+    if isinstance(error, TypeError):
+        check_dtypes(op, named)
+        raise error
+    outs = [o for o in (out if isinstance(out, tuple) else (out,)) if o is not None]
+    if any(isinstance(o, np.ndarray) and not o.flags.writeable for o in outs):
+        raise ValueError(f"{op}: out is read-only; it must be writeable") from None
+    shapes = {name: np.shape(value) for name, value in named.items()}
+    if where is not True:
+        shapes["where"] = np.shape(where)
+    try:
+        common = np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(f"{op}: shapes do not broadcast: {listed}") from None
+    for o in outs:
+        if np.shape(o) != common:
+            raise ValueError(
+                f"{op}: out has shape {np.shape(o)}; it must have shape {common}"
+            ) from None
+    raise error
 
 
 @cache
@@ -79,31 +105,30 @@ def function(record: Activation, direction: Direction) -> Callable[..., Any]:
     scope: dict[str, Any] = {
         "_general": general,
         "_explain": explain,
-        "_names": direction.arrays,
         "__name__": "fastact",
     }
     signature = checked = ""
+    operands = (*direction.arrays, *(p.name for p in record.parameters))
     out = "out" if len(direction.outputs) == 1 else "(None, None) if out is None else out"
-    shortcut = "pass"
+    scope["_default"] = ufunc(record, direction, defaults=bool(record.parameters))
+    tests = []
     if record.parameters:
-        scope["_default"] = ufunc(record, direction, defaults=True)
-        tests = []
         for k, p in enumerate(record.parameters):
             scope[f"_d{k}"] = p.default
             scope[f"_check{k}"] = lambda value, p=p: check_parameter(name, p, value)
             signature += f", {p.name}=_d{k}"
             checked += f", _check{k}({p.name})"
             tests.append(f"{p.name} is _d{k}")
-        arrays = ", ".join(direction.arrays)
-        shortcut = f"if {' and '.join(tests)}: return _default({arrays}, out={out})"
     exec(
         TEMPLATE.format(
             name=name,
             arrays=", ".join(direction.arrays),
             signature=signature,
-            shortcut=shortcut,
+            defaults=f"if {' and '.join(tests)}: " if tests else "",
+            options="where=where, dtype=dtype, casting=casting",
             checked=checked,
             out=out,
+            named="{" + ", ".join(f"'{n}': {n}" for n in operands) + "}",
         ),
         scope,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -18,13 +19,18 @@ from fastact.runtime.numpy_api import keep, words
 
 # Waking a sleeping worker and waiting for it costs this much (measured: bench/dispatch.py);
 # a call is shared when it would take several times as long alone.
-DISPATCH_NANOSECONDS = 8_000.0
+DISPATCH_NANOSECONDS = 4_500.0
 WORTHWHILE = 4.0
 
 COMPUTING = {"float16": "float32", "bfloat16": "float32"}
 ITEMSIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
+# Held across a fork, so that no child is born while another thread compiles.
 _lock = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
 _loops: list[Any] = []
 _waiting: list[Any] = []  # arrays of loop addresses that still hold the first-call stub
 

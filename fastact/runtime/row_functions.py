@@ -11,7 +11,7 @@ import numpy as np
 
 from fastact.rowwise.record import RowOp
 from fastact.runtime.docs import row_docstring
-from fastact.runtime.functions import explain
+from fastact.runtime.functions import check_dtypes
 from fastact.runtime.ufuncs import gufunc
 
 TEMPLATE = """
@@ -42,7 +42,7 @@ def make_retry(op: RowOp, rows: np.ufunc) -> Callable[..., Any]:
     ) -> Any:
         options = {"dtype": dtype, "casting": casting}
         if axis in (-1, 0) and all(np.ndim(a) == 0 for a in arrays):
-            explain(op.name, op.inputs, arrays, None)
+            check_dtypes(op.name, dict(zip(op.inputs, arrays, strict=True)))
             result = rows(*(np.reshape(a, (1,)) for a in arrays), **options)
             if out is None:
                 return result[0]
@@ -50,7 +50,7 @@ def make_retry(op: RowOp, rows: np.ufunc) -> Callable[..., Any]:
             target[...] = result[0]
             return target
         if isinstance(error, TypeError):
-            explain(op.name, op.inputs, arrays, error)
+            check_dtypes(op.name, dict(zip(op.inputs, arrays, strict=True)))
         shapes = " and ".join(
             f"{name} of shape {np.shape(a)}" for name, a in zip(op.inputs, arrays, strict=True)
         )

@@ -1,0 +1,5 @@
+"""`python -m fastact.cli` is `fastact`."""
+
+from fastact.cli import main
+
+main()

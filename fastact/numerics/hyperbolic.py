@@ -1,0 +1,99 @@
+"""tanh as the larger of two approximations, each of which is too small where the other one holds.
+
+Near 0 an odd polynomial, a + a**3 P(a**2); elsewhere 1 - e G(e) with e = exp(-2a), where
+G(e) approximates 2/(1 + e). Both polynomials have an even degree, so their errors outside their
+intervals are negative, and `max` chooses between them without a comparison.
+"""
+
+from fastact.numerics.exponential import power_of_two
+from fastact.numerics.language import ByDtype, fma, polynomial, scalar
+
+# exp(-2r) on [-ln(2)/4, ln(2)/4]
+EXP_MINUS_2 = ByDtype(
+    (
+        -0.26475987,
+        0.67027414,
+        -1.3334265,
+        1.9999684,
+        -1.9999994,
+        1.0,
+    ),
+    (
+        -5.11368721576922e-05,
+        0.0002829218563076643,
+        -0.00141095375251555,
+        0.006349183172614486,
+        -0.02539682480754301,
+        0.0888888892130252,
+        -0.26666666667385347,
+        0.6666666666647821,
+        -1.3333333333333042,
+        2.000000000000003,
+        -2.0,
+        1.0,
+    ),
+)
+# 2/(1 + e)
+COMPLEMENT = ByDtype(
+    (
+        1.3712068,
+        -1.9145778,
+        1.9945216,
+        -1.9998447,
+        1.9999986,
+    ),
+    (
+        0.3563541759673412,
+        -1.0311275225882068,
+        1.6010429882791022,
+        -1.884167369543038,
+        1.9760174658947072,
+        -1.9964441057542333,
+        1.9996244416670985,
+        -1.9999722104045246,
+        1.999998603198271,
+        -1.999999954714025,
+        1.9999999991317545,
+        -1.9999999999916018,
+        1.9999999999999716,
+    ),
+)
+# (tanh(a) - a)/a**3 in a**2
+TANH = ByDtype(
+    (
+        -0.0003583622,
+        0.0023011407,
+        -0.007945936,
+        0.021486647,
+        -0.053879842,
+        0.13332346,
+        -0.33333296,
+    ),
+    (
+        -1.5005559865166864e-05,
+        7.487714184104548e-05,
+        -0.00022648960544280312,
+        0.0005852473591174901,
+        -0.0014546181697475363,
+        0.003591919811957654,
+        -0.00886321200243589,
+        0.02186948685619266,
+        -0.05396825389830744,
+        0.13333333333187697,
+        -0.33333333333332277,
+    ),
+)
+MINUS_TWO_LOG2E = -2.8853900817779268
+HALF_LN2 = ByDtype(0.34657359, 0.34657359027997264)
+SHIFT = ByDtype(12582912.0 + 127.0, 6755399441055744.0 + 1023.0)
+SATURATED = ByDtype(10.0, 20.0)  # tanh rounds to 1
+
+
+@scalar
+def tanh_parts(a, low):
+    """(small, cube, far): tanh(a + low) is the larger of a + (low + a cube) and far."""
+    shifted = fma(a, MINUS_TWO_LOG2E, SHIFT)
+    r = fma(shifted - SHIFT, HALF_LN2, a) + low
+    e = power_of_two(shifted) * polynomial(r, EXP_MINUS_2)
+    square = a * a
+    return a * square, polynomial(square, TANH), fma(-e, polynomial(e, COMPLEMENT), 1.0)

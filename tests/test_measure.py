@@ -1,0 +1,73 @@
+"""The measuring harness: what it builds and how it judges, without timing anything."""
+
+import numpy as np
+import pytest
+
+from fastact.measure import reference
+from fastact.measure.cases import Case, cases_of, size_name
+from fastact.measure.catalogue import directions_of, operations
+from fastact.measure.check import check
+from fastact.measure.expressions import with_out
+from fastact.measure.operands import operand
+from fastact.measure.providers import PROVIDERS, works_of
+from fastact.measure.ulp import spacing, ulp_error
+
+OPERATIONS = operations()
+
+
+def test_spacing_is_numpys():
+    x = np.array([1.0, 1.5, 2.0, 3e38, 1e-45, 1.2e-38, 0.1], np.float32)
+    assert np.array_equal(spacing(x.astype(np.float64), "float32"), np.spacing(x))
+
+
+def test_ulp_error_of_specials():
+    exact = np.array([np.inf, -np.inf, np.nan, 1.0, 1e39, 0.0], np.float64)
+    got = np.array([np.inf, np.inf, np.nan, np.nan, np.inf, 0.0], np.float32)
+    assert list(ulp_error(got, exact, "float32")) == [0, np.inf, 0, np.inf, 0, 0]
+
+
+def test_ulp_error_counts_units():
+    one = np.float32(1)
+    got = np.array([np.nextafter(one, np.float32(2)), 1 - 2.0**-24], np.float32)
+    assert list(ulp_error(got, np.ones(2), "float32")) == [1.0, 0.5]
+
+
+def test_out_goes_to_single_ufunc_calls_only():
+    assert with_out("np.tanh(x)", np=np) == "np.tanh(x, out=out)"
+    assert with_out("1 / (1 + np.exp(-x))", np=np) == "1 / (1 + np.exp(-x))"
+    assert with_out("np.where(x > 0, x, 0)", np=np) == "np.where(x > 0, x, 0)"
+    assert with_out("(x > 0).astype(x.dtype)", np=np) == "(x > 0).astype(x.dtype)"
+
+
+def test_complex_step_is_the_derivative():
+    x = np.array([-600.0, -30.0, -1.0, -1e-3, 1e-3, 1.0, 30.0])
+    exact = 1 / (2 * np.cosh(x.astype(np.longdouble) / 2)) ** 2
+    assert np.allclose(reference.grad("sigmoid", "float64", x), exact, rtol=1e-15, atol=0)
+
+
+@pytest.mark.parametrize(("size", "name"), [(16, "16"), (16384, "16 Ki"), (1 << 24, "16 Mi")])
+def test_size_names(size, name):
+    assert size_name(size) == name
+
+
+@pytest.mark.parametrize("op", OPERATIONS)
+def test_every_provider_computes_the_right_shape(op):
+    for direction in directions_of(op):
+        for case in cases_of(op, direction, "float32", 1 << 10):
+            for work in works_of(case).values():
+                with work.threads():
+                    result = work.function()()
+                if result is not None:  # a copy returns nothing
+                    parts = result if isinstance(result, tuple) else (result,)
+                    assert all(tuple(part.shape) == case.shape for part in parts)
+
+
+@pytest.mark.parametrize("op", OPERATIONS)
+def test_fastact_is_as_exact_as_stated(op):
+    for direction in directions_of(op):
+        for verdict in check(op, direction, "float32"):
+            assert verdict.passed, verdict
+
+
+def test_a_provider_without_the_op_gives_no_work():
+    assert PROVIDERS["scipy"].build(Case("relu", shape=(16,)), operand) is None
