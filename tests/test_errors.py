@@ -78,17 +78,32 @@ def test_long_double_is_refused_not_rounded(case, direction):
 
 @calls
 def test_shapes_that_do_not_broadcast(case, direction):
-    count = len(DIRECTIONS[direction].arrays)
-    out = sentinels(direction)
-    if count == 2:
-        with pytest.raises(ValueError, match=r"\(2,\).*\(3,\)"):
-            ops.function(case.op, direction)(np.ones(2), np.ones(3), out=out)
-    wrong = sentinels(direction, 4)
-    with pytest.raises(ValueError, match="broadcast"):
-        ops.function(case.op, direction)(*good_arrays(direction), out=wrong)
-    with pytest.raises(ValueError, match="broadcast"):
-        ops.function(case.op, direction)(*good_arrays(direction), where=np.ones(5, bool), out=out)
+    """The message has the op, both shapes, and the name of the one that is too much."""
+    name, call = name_of(case, direction), ops.function(case.op, direction)
+    arrays, out, wrong = good_arrays(direction), sentinels(direction), sentinels(direction, 4)
+    if len(arrays) == 2:
+        with pytest.raises(ValueError, match=rf"{name}: .*dy \(2,\), [xy] \(3,\)"):
+            call(np.ones(2), np.ones(3), out=out)
+    with pytest.raises(ValueError, match=rf"{name}: out .*\(4,\).*\(3,\)"):
+        call(*arrays, out=wrong)
+    with pytest.raises(ValueError, match=rf"{name}: .*\(3,\).*where \(5,\)"):
+        call(*arrays, where=np.ones(5, bool), out=out)
+    for i, parameter in enumerate(case.record.parameters):
+        values = list(case.parameters)
+        values[i] = np.full(4, values[i])
+        with pytest.raises(ValueError, match=rf"{name}: .*\(3,\).*{parameter.name} \(4,\)"):
+            call(*arrays, *values, out=out)
     assert untouched(out) and untouched(wrong)
+
+
+@calls
+def test_out_larger_than_the_input_is_filled(case, direction):
+    """As in NumPy: the input is broadcast to the shape of out."""
+    call, arrays = ops.function(case.op, direction), good_arrays(direction)
+    out = sentinels(direction, (2, 3))
+    call(*arrays, out=out)
+    for result, row in zip(ops.results(out), ops.results(call(*arrays)), strict=True):
+        ops.assert_same_bits(result, np.stack([row, row]))
 
 
 @calls

@@ -8,14 +8,16 @@ from fastact.numerics.logistic import (
     UNIT,
     at_most,
     logistic,
+    logistic_parts,
     product,
-    slope_parts,
+    slope_part,
 )
 
 
 @scalar
 def sigmoid_grad(x):
-    w, part = slope_parts(at_most(abs(x), HIGHEST), -0.0)
+    w, rest = logistic_parts(at_most(abs(x), HIGHEST), -0.0)
+    part = slope_part(w, rest)
     return UNIT * fma(w, part, w)
 
 
@@ -35,7 +37,8 @@ def tanh_forward(x):
 @scalar
 def tanh_grad(x):
     a = abs(x)
-    w, part = slope_parts(at_most(a + a, HIGHEST), -0.0)
+    w, rest = logistic_parts(at_most(a + a, HIGHEST), -0.0)
+    part = slope_part(w, rest)
     return (4.0 * UNIT) * fma(w, part, w)
 
 
@@ -61,7 +64,9 @@ def bipolar_sigmoid_forward(x, steepness):
 @scalar
 def bipolar_sigmoid_grad(x, steepness):
     z, low, _ = product(steepness, x)
-    w, part = slope_parts(z, low)
+    w, rest = logistic_parts(z, -0.0)
+    # sigma(-z - low) = sigma(-z) (1 - low sigma(z))
+    part = slope_part(w, fma(low, fma(UNIT, w, -1.0), rest))
     # steepness (w + w part), the rounding errors of both products carried along
     p = steepness * w
     g = fma(p, part, p)

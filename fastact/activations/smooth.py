@@ -12,7 +12,7 @@ def swish_forward(x, beta):
     w = fma(w, rest, w)
     # far below 0 the limit is 0; x times the smallest w would be nan at -inf
     below = UNIT * select(outside, -0.0, x * w)
-    return select((x < 0.0) == (beta > 0.0), below, fma(-x, UNIT * w, x))
+    return select((x < 0.0) == (beta > 0.0), below, x * fma(-UNIT, w, 1.0))
 
 
 @scalar

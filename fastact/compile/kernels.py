@@ -83,12 +83,16 @@ def tag(instruction: Any, module: ir.Module, scope: str) -> None:
     instruction.set_metadata("noalias", module.add_metadata(others))
 
 
-def tune_loop(module: ir.Module, branch: Any) -> None:
-    """Ask LLVM to interleave two vectors per iteration."""
-    count = ir.Constant(ir.IntType(32), INTERLEAVE)
-    interleave = module.add_metadata(["llvm.loop.interleave.count", count])
-    loop = module.add_metadata([f"fastact loop {id(branch)}", interleave])
-    loop.operands = (loop, interleave)  # a loop's metadata must name itself first
+def tune_loop(builder: Any, branch: Any, interleave: int = INTERLEAVE) -> None:
+    """Ask LLVM for wide vectors, so many at a time, before it thinks of unrolling."""
+    module = builder.module
+    set.add(builder.function.attributes, f'"prefer-vector-width"="{VECTOR_WIDTH}"')
+    hints = [
+        module.add_metadata(["llvm.loop.unroll.disable"]),
+        module.add_metadata(["llvm.loop.interleave.count", ir.IntType(32)(interleave)]),
+    ]
+    loop = module.add_metadata([f"fastact loop {id(branch)}", *hints])
+    loop.operands = (loop, *hints)  # a loop's metadata must name itself first
     branch.set_metadata("llvm.loop", loop)
 
 
@@ -103,7 +107,6 @@ def elementwise_loop(
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         blocks, operands = args
         module = builder.module
-        set.add(builder.function.attributes, f'"prefer-vector-width"="{VECTOR_WIDTH}"')
 
         def pointer(k: int, type_: Any) -> Any:
             return builder.bitcast(
@@ -142,7 +145,7 @@ def elementwise_loop(
         following = builder.add(i, INDEX(1), flags=["nuw", "nsw"])
         i.add_incoming(following, builder.block)
         branch = builder.cbranch(builder.icmp_signed("==", following, total), end, body)
-        tune_loop(module, branch)
+        tune_loop(builder, branch)
         builder.position_at_end(end)
         return context.get_dummy_value()
 

@@ -146,9 +146,10 @@ def row_passes(op: RowOp, dtype: str) -> SimpleNamespace:
         write_sum(target, j, value)
 
     fill, load, save = strip(fill_body), strip(load_body), strip(save_body)
-    max_strip = strip(max_body)
-    sum_strip, sum_keep_strip = strip(sum_body), strip(sum_keep_body)
-    apply_strip, apply_kept_strip = strip(apply_body), strip(apply_kept_body)
+    max_strip, sum_strip, sum_keep_strip, apply_strip, apply_kept_strip = (
+        strip(body, step // 64)  # one pass over LANES entries, no loop left
+        for body in (max_body, sum_body, sum_keep_body, apply_body, apply_kept_body)
+    )
 
     zero = np.dtype(computing).type(0.0)
     sum_of = fold_sum(computing)

@@ -77,7 +77,7 @@ def writer(dtype: str, scope: str) -> Any:
     return write
 
 
-def strip(body: Any) -> Any:
+def strip(body: Any, interleave: int = 2) -> Any:
     """An intrinsic `run(count, arguments)`: body(j, *arguments) for j in range(count).
 
     Emitted rather than written as a Numba loop, so that LLVM does not unroll it before it has
@@ -104,7 +104,7 @@ def strip(body: Any) -> Any:
             following = builder.add(j, WORD(1), flags=["nuw", "nsw"])
             j.add_incoming(following, builder.block)
             branch = builder.cbranch(builder.icmp_signed("==", following, total), end, loop)
-            tune_loop(builder.module, branch)
+            tune_loop(builder, branch, interleave)
             builder.position_at_end(end)
             return context.get_dummy_value()
 

@@ -49,10 +49,11 @@ class Case:
 
     @property
     def label(self) -> str:
-        """The operation, and for a row-wise one what is reduced: rows or columns."""
+        """The operation, and for a row-wise one its rows, or its columns if they are reduced."""
         if self.axis is None:
             return self.op
-        return f"{self.op} {self.shape[1]} {'rows' if self.axis else 'cols'}"
+        count = self.shape[1]
+        return f"{self.op} rows of {count}" if self.axis else f"{self.op} {count} columns"
 
 
 def size_name(size: int) -> str:

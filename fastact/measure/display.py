@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from statistics import geometric_mean
 
 from rich.console import Group
 from rich.table import Table
@@ -96,7 +97,14 @@ def timing_tables(timings: Iterable[Timing], verdicts: Iterable[Verdict]) -> Ite
                 number(t.gigabytes(t.ours)),
                 *(times(t.ratio(peer)) for peer in PEERS),
             )
+        means = [mean([r for t in rows if (r := t.ratio(peer)) is not None]) for peer in PEERS]
+        table.add_row("geometric mean", *[""] * 4, *map(times, means), style="bold")
         yield Group(Text(title, style="italic"), table)
+
+
+def mean(ratios: list[float]) -> float | None:
+    """The geometric mean, None of nothing."""
+    return geometric_mean(ratios) if ratios else None
 
 
 LEGEND = (

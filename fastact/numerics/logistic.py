@@ -74,12 +74,11 @@ def logistic(x):
 
 
 @scalar
-def slope_parts(z, low):
-    """(w, part) with sigma'(z + low) = UNIT w (1 + part), from sigma' = sigma - sigma**2 at -z.
+def slope_part(w, rest):
+    """The part with sigma' = UNIT w (1 + part), from sigma' = sigma - sigma**2 at -z.
 
     For W = w (1 + rest), W - W**2 = w + w (rest (1 - w - W) - w). Only the last subtraction
     and the last addition round visibly.
     """
-    w, rest = logistic_parts(z, low)
     both = w + fma(w, rest, w)
-    return w, fma(rest, fma(-UNIT, both, 1.0), -UNIT * w)
+    return fma(rest, fma(-UNIT, both, 1.0), -UNIT * w)
