@@ -177,9 +177,17 @@ FITS = (
         EXPONENTIAL,
         "EXPM1",
         target=lambda r: (mp.expm1(r) - r) / r**2,
-        weight=lambda r: r**2 * (1 / mp.exp(r) + 0.15 / abs(mp.expm1(r))),
+        weight=lambda r: r**2 / mp.exp(r),
         interval=both(LOW, HIGH),
         degree={"single": 4, "double": 9},
+    ),
+    Fit(
+        EXPONENTIAL,
+        "EXPM1_RELATIVE",
+        target=lambda r: (mp.expm1(r) - r) / r**2,
+        weight=lambda r: r**2 / abs(mp.expm1(r)),
+        interval=both(LOW, HIGH),
+        degree={"single": 5, "double": 10},
     ),
     Fit(
         HYPERBOLIC,

@@ -12,7 +12,8 @@ def swish_forward(x, beta):
     w = fma(w, rest, w)
     # far below 0 the limit is 0; x times the smallest w would be nan at -inf
     below = UNIT * select(outside, -0.0, x * w)
-    return select((x < 0.0) == (beta > 0.0), below, x * fma(-UNIT, w, 1.0))
+    above = select(outside, x, fma(-x, UNIT * w, x))
+    return select((x > 0.0) != (beta > 0.0), below, above)
 
 
 @scalar
@@ -22,7 +23,7 @@ def swish_grad(x, beta):
     w = fma(w, rest, w)
     # below 0: W (1 - z (1 - W)); above 0: 1 less that
     below = w * ((1.0 - z) + fma(z, UNIT * w, -low))
-    return select((x < 0.0) == (beta > 0.0), UNIT * below, fma(-UNIT, below, 1.0))
+    return select((x > 0.0) != (beta > 0.0), UNIT * below, fma(-UNIT, below, 1.0))
 
 
 RAMACHANDRAN = (
@@ -43,12 +44,17 @@ RECORDS = (
         derivative="s + beta * x * s * (1 - s) with s = sigmoid(beta * x)",
         forward=swish_forward,
         grad=swish_grad,
-        limits=("0.0 if beta > 0 else -inf", "inf if beta >= 0 else 0.0"),
-        grad_limits=(
-            "0.0 if beta > 0 else 1.0 if beta < 0 else 0.5",
-            "1.0 if beta > 0 else 0.0 if beta < 0 else 0.5",
+        limits=(
+            "0.0 if beta > 0 else -inf if beta < 0 else nan",
+            "inf if beta > 0 else 0.0 if beta < 0 else nan",
         ),
-        parameters=(Parameter("beta", 1.0, "0 gives x/2, large values approach relu"),),
+        grad_limits=(
+            "0.0 if beta > 0 else 1.0 if beta < 0 else nan",
+            "1.0 if beta > 0 else 0.0 if beta < 0 else nan",
+        ),
+        parameters=(
+            Parameter("beta", 1.0, "0 gives x/2 (nan at inf), large ones relu"),
+        ),
         accuracy={"float32": Accuracy(2.0, 2.0), "float64": Accuracy(2.0, 2.0)},
         sources=(RAMACHANDRAN, HENDRYCKS, ELFWING),
         numpy="x / (1 + np.exp(-beta * x))",

@@ -7,7 +7,7 @@ A kernel is `void kernel(intp blocks, char **operands)`: it computes `blocks * B
 contiguous elements. Operands come in the order arrays, parameters, outputs.
 """
 
-BLOCK = 64  # elements: kernels have no remainder loop, the driver pads the last block
+BLOCK = 32  # elements: kernels have no remainder loop, the driver pads the last block
 MAX_OPERANDS = 8
 
 # One loop block per (ufunc, dtype): what the driver must know to run it.
