@@ -151,6 +151,7 @@ def seed_and_step() -> tuple[tuple[int, int], float]:
 
 
 EXPONENTIAL = "fastact.numerics.exponential"
+LOGARITHM = "fastact.numerics.logarithm"
 HYPERBOLIC = "fastact.numerics.hyperbolic"
 RECIPROCAL = "fastact.numerics.reciprocal"
 
@@ -188,6 +189,14 @@ FITS = (
         weight=lambda r: r**2 / abs(mp.expm1(r)),
         interval=both(LOW, HIGH),
         degree={"single": 5, "double": 10},
+    ),
+    Fit(
+        LOGARITHM,
+        "ATANH",
+        target=lambda square: (2 * mp.atanh(mp.sqrt(square)) / mp.sqrt(square) - 2) / square,
+        weight=lambda square: square,
+        interval=both(mp.mpf(0), ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2 * mp.mpf(1.0001)),
+        degree={"single": 2, "double": 6},
     ),
     Fit(
         HYPERBOLIC,

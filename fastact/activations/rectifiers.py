@@ -1,7 +1,7 @@
 """Rectifiers: the identity for x > 0, and something smaller or nothing below."""
 
 from fastact.activations.record import Accuracy, Activation, Parameter
-from fastact.numerics.exponential import LOWEST, SMALL, exponential_parts
+from fastact.numerics.exponential import LOWEST, SMALL, clamp, exponential_parts
 from fastact.numerics.language import ByDtype, fma, scalar, select
 
 EXACT = {"float32": Accuracy(0.0, 0.0), "float64": Accuracy(0.0, 0.0)}
@@ -31,15 +31,8 @@ def leaky_relu_grad(x, negative_slope):
 
 
 @scalar
-def elu_parts(x):
-    """(s, r, u) with exp(x) = SMALL s (1 + r + u) for x <= 0."""
-    x = select(LOWEST > x, LOWEST, x)
-    return exponential_parts(select(0.0 < x, 0.0, x))
-
-
-@scalar
 def elu_forward(x, alpha):
-    s, r, u = elu_parts(x)
+    s, r, u = exponential_parts(clamp(x, LOWEST, 0.0))
     # alpha ((s - 1) + s r + s u), the rounding error of the first product carried along
     s = SMALL * s
     high = alpha * (s - 1.0)
@@ -50,7 +43,7 @@ def elu_forward(x, alpha):
 
 @scalar
 def elu_grad(x, alpha):
-    s, r, u = elu_parts(x)
+    s, r, u = exponential_parts(clamp(x, LOWEST, 0.0))
     s = alpha * s
     return select(x > 0.0, 1.0, SMALL * fma(s, r + u, s))
 

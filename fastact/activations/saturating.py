@@ -113,8 +113,8 @@ RECORDS = (
             "1 / (1 + np.exp(-np.abs(x))))"
         ),
         stable_note=(
-            "w = 1/(1 + exp(|x|)) scaled away from the subnormals, with a correction for the "
-            "rounding of the division; then w or 1 - w by the sign of x"
+            "w = 1/(1 + exp(|x|)), scaled away from the subnormals and corrected by its residual; "
+            "then w or 1 - w by the sign of x"
         ),
         scipy="scipy.special.expit(x)",
         torch="torch.sigmoid(x, out=out)",
@@ -173,7 +173,10 @@ RECORDS = (
         sources=(LECUN,),
         numpy="np.tanh(x)",
         stable_note=(
-            "(E - 1)/(E + 1) with E = exp(2|x|), corrected by its residual; the derivative comes "
+            "an odd polynomial near 0, elsewhere 1 - 2e/(1 + e) with e = exp(-2|x|); the "
+            "derivative comes from the exponential, not from 1 - y**2, so it keeps its digits "
+            "where y has rounded to 1"
+        ), corrected by its residual; the derivative comes "
             "from the exponential, not from 1 - y**2, so it is exact where y has rounded to 1"
         ),
         torch="torch.tanh(x, out=out)",

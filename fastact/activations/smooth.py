@@ -20,9 +20,10 @@ def swish_forward(x, beta):
 def swish_grad(x, beta):
     z, low, _ = product(beta, x)
     w, rest = logistic_parts(z, low)
-    w = fma(w, rest, w)
-    # below 0: W (1 - z (1 - W)); above 0: 1 less that
-    below = w * ((1.0 - z) + fma(z, UNIT * w, -low))
+    # below 0, with W = w (1 + rest): W (1 - z (1 - W)); above 0: 1 less that
+    factor = (1.0 - z) + fma(z, UNIT * fma(w, rest, w), -low)
+    below = w * factor
+    below = below + fma(below, rest, fma(w, factor, -below))
     return select((x > 0.0) != (beta > 0.0), UNIT * below, fma(-UNIT, below, 1.0))
 
 
@@ -52,9 +53,7 @@ RECORDS = (
             "0.0 if beta > 0 else 1.0 if beta < 0 else nan",
             "1.0 if beta > 0 else 0.0 if beta < 0 else nan",
         ),
-        parameters=(
-            Parameter("beta", 1.0, "0 gives x/2 (nan at inf), large ones relu"),
-        ),
+        parameters=(Parameter("beta", 1.0, "0 gives x/2 (nan at inf), large ones relu"),),
         accuracy={"float32": Accuracy(2.0, 2.0), "float64": Accuracy(2.0, 2.0)},
         sources=(RAMACHANDRAN, HENDRYCKS, ELFWING),
         numpy="x / (1 + np.exp(-beta * x))",

@@ -62,7 +62,7 @@ RECORDS = (
         accuracy=EXACT,
         sources=(WIDROW,),
         numpy="np.positive(x)",
-        torch="F.threshold(x, -torch.inf, 0.0)",
+        torch="x.clone()",
         use=(
             "Output layer of a regression. Between layers it adds nothing: a chain of linear "
             "layers is one linear layer."

@@ -23,6 +23,8 @@ LOOP_THRESHOLD = 8  # elements from which "auto" runs in parallel
 LOOP_INDEX = 9  # which loop this is, for the resolve callback
 LOOP_STATE = 10  # address of the engine's state
 LOOP_EMPTY = 11  # bits of the float64 that stands for an empty row
+LOOP_ERROR = 12  # the exception class to raise if the kernel could not be had
+LOOP_THREAD = 13  # and in which thread
 LOOP_SLOTS = 16
 
 # The engine's state, one per process.
@@ -51,6 +53,9 @@ FUNCTIONS = (
     "pthread_cond_signal",
     "pthread_cond_broadcast",
     "getpid",
+    "PyGILState_Ensure",
+    "PyGILState_Release",
+    "PyThreadState_SetAsyncExc",
 )
 STATE_ENTRIES = 32  # addresses of the engine's own functions, in the order of ENTRIES
 ENTRIES = ("ufunc_loop", "elementwise_task", "worker", "row_loop")

@@ -28,6 +28,7 @@ from fastact.compile.abi import (
     LOOP_ARRAYS,
     LOOP_DEFAULTS,
     LOOP_EMPTY,
+    LOOP_ERROR,
     LOOP_INDEX,
     LOOP_ITEMSIZE,
     LOOP_KERNEL,
@@ -36,6 +37,7 @@ from fastact.compile.abi import (
     LOOP_PARAMETERS,
     LOOP_ROW_ENTRIES,
     LOOP_STATE,
+    LOOP_THREAD,
     LOOP_THRESHOLD,
     MAX_BLOCKS,
     MAX_OPERANDS,
@@ -105,14 +107,18 @@ TAIL_BYTES = TAIL * MAX_OPERANDS
 # the time between the calls of a training step; waking a sleeping thread costs 5 to 50 us.
 SPINS = 600
 
-PTHREAD_CREATE, PTHREAD_DETACH, PTHREAD_SIGMASK, SIGFILLSET = range(
-    STATE_FUNCTIONS, STATE_FUNCTIONS + 4
-)
+PTHREAD_CREATE = STATE_FUNCTIONS + FUNCTIONS.index("pthread_create")
+PTHREAD_DETACH = STATE_FUNCTIONS + FUNCTIONS.index("pthread_detach")
+PTHREAD_SIGMASK = STATE_FUNCTIONS + FUNCTIONS.index("pthread_sigmask")
+SIGFILLSET = STATE_FUNCTIONS + FUNCTIONS.index("sigfillset")
 MUTEX_LOCK = STATE_FUNCTIONS + FUNCTIONS.index("pthread_mutex_lock")
 MUTEX_UNLOCK = STATE_FUNCTIONS + FUNCTIONS.index("pthread_mutex_unlock")
 COND_WAIT = STATE_FUNCTIONS + FUNCTIONS.index("pthread_cond_wait")
 COND_SIGNAL = STATE_FUNCTIONS + FUNCTIONS.index("pthread_cond_signal")
 COND_BROADCAST = STATE_FUNCTIONS + FUNCTIONS.index("pthread_cond_broadcast")
+GIL_ENSURE = STATE_FUNCTIONS + FUNCTIONS.index("PyGILState_Ensure")
+GIL_RELEASE = STATE_FUNCTIONS + FUNCTIONS.index("PyGILState_Release")
+SET_EXCEPTION = STATE_FUNCTIONS + FUNCTIONS.index("PyThreadState_SetAsyncExc")
 GETPID = STATE_FUNCTIONS + FUNCTIONS.index("getpid")
 ELEMENTWISE_TASK = STATE_ENTRIES + ENTRIES.index("elementwise_task")
 WORKER = STATE_ENTRIES + ENTRIES.index("worker")
@@ -142,6 +148,14 @@ def slot(base, index):
 @compiled
 def set_slot(base, index, value):
     store(base + 8 * index, value)
+
+
+@compiled
+def raise_in_caller(state, loop):
+    """Leave the error of a failed compilation with the thread that called the ufunc."""
+    held = call0(slot(state, GIL_ENSURE))
+    call2(slot(state, SET_EXCEPTION), slot(loop, LOOP_THREAD), slot(loop, LOOP_ERROR))
+    call1(slot(state, GIL_RELEASE), held)
 
 
 # --------------------------------------------------------------------------- pool
@@ -464,6 +478,7 @@ def ufunc_loop(args, dims, steps, loop):
         call2(slot(state, STATE_RESOLVE), slot(loop, LOOP_INDEX), broadcast)
         kernel = slot(loop, LOOP_KERNEL + broadcast)
         if kernel == 0:
+            raise_in_caller(state, loop)
             return
 
     set_slot(job, E_KERNEL, kernel)
@@ -535,6 +550,7 @@ def row_loop(args, dims, steps, loop):
     if slot(loop, LOOP_ROWS) == 0:
         call2(slot(state, STATE_RESOLVE), slot(loop, LOOP_INDEX), 0)
         if slot(loop, LOOP_ROWS) == 0:
+            raise_in_caller(state, loop)
             return
     count, length = load(dims), slot(dims, 1)
     operands = slot(loop, LOOP_ARRAYS) + 1

@@ -8,7 +8,6 @@ columns instead, so that both layouts give the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 

@@ -1,8 +1,9 @@
 """tanh as the larger of two approximations, each of which is too small where the other one holds.
 
 Near 0 an odd polynomial, a + a**3 P(a**2); elsewhere 1 - e G(e) with e = exp(-2a), where
-G(e) approximates 2/(1 + e). Both polynomials have an even degree, so their errors outside their
-intervals are negative, and `max` chooses between them without a comparison.
+G(e) approximates 2/(1 + e). P and G have an even degree, and beyond its interval each lies on
+the side that makes the result too small: so the larger one is right, no comparison of a is
+needed, and one instruction selects.
 """
 
 from fastact.numerics.exponential import power_of_two
@@ -91,7 +92,10 @@ SATURATED = ByDtype(10.0, 20.0)  # tanh rounds to 1
 
 @scalar
 def tanh_parts(a, low):
-    """(small, cube, far): tanh(a + low) is the larger of a + (low + a cube) and far."""
+    """(cube, series, far): tanh(a) is the larger of a + cube series and far, 0 <= a <= SATURATED.
+
+    Only far knows of low, the part of the argument that a has lost by rounding.
+    """
     shifted = fma(a, MINUS_TWO_LOG2E, SHIFT)
     r = fma(shifted - SHIFT, HALF_LN2, a) + low
     e = power_of_two(shifted) * polynomial(r, EXP_MINUS_2)

@@ -26,7 +26,7 @@ from fastact.numerics.language import (
 from fastact.numerics.reciprocal import rough_reciprocal
 
 UNIT = ByDtype(2.0**-64, 2.0**-512)
-# ROUNDER plus the exponent bias, less the exponent of UNIT
+# with the exponent bias less the exponent of UNIT
 SHIFT = ByDtype(12582912.0 + 127.0 - 64.0, 6755399441055744.0 + 1023.0 - 512.0)
 HIGHEST = ByDtype(130.0, 1039.0)  # sigma(-z) rounds to 0, and w stays normal
 LEADING = ByDtype(-(1 << 8), -(1 << 27))  # keeps 16 or 26 bits of a mantissa

@@ -103,19 +103,31 @@ def explain(op: str, error: Exception, named: dict[str, Any], out: Any, where: A
     raise error
 
 
+def on_first_call(scope: dict[str, Any], name: str, make: Callable[[], np.ufunc]) -> None:
+    """Put a stand-in for a ufunc into a scope: called, it makes the ufunc and gives way to it.
+
+    The first ufunc loads the engine. Where that fails, it fails here, as a plain exception.
+    """
+
+    def stand_in(*args: Any, **options: Any) -> Any:
+        made = scope[name] = make()
+        return made(*args, **options)
+
+    scope[name] = stand_in
+
+
 @cache
 def function(record: Activation, direction: Direction) -> Callable[..., Any]:
     """The public function of one direction of an op."""
     name = record.name + direction.suffix
-    general = ufunc(record, direction, defaults=False)
     scope: dict[str, Any] = {
-        "_general": general,
         "_explain": explain,
         "__name__": "fastact",
     }
     signature = checked = ""
     operands = (*direction.arrays, *(p.name for p in record.parameters))
-    scope["_default"] = ufunc(record, direction, defaults=bool(record.parameters))
+    on_first_call(scope, "_general", partial(ufunc, record, direction, False))
+    on_first_call(scope, "_default", partial(ufunc, record, direction, bool(record.parameters)))
     tests = []
     for k, p in enumerate(record.parameters):
         scope[f"_d{k}"] = p.default

@@ -33,18 +33,17 @@ if hasattr(os, "register_at_fork"):
         before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
     )
 _loops: list[Any] = []
-_waiting: list[Any] = []  # arrays of loop addresses that still hold the first-call stub
 
 
 class CompileError(RuntimeError):
     """A kernel could not be compiled or loaded."""
 
 
-def raise_in_caller(error: BaseException) -> None:
-    """Raise in the Python code that called the ufunc.
+def failure(error: BaseException) -> tuple[int, int]:
+    """(exception class, thread) for an error that a ufunc loop cannot raise itself.
 
-    A ufunc loop cannot fail, so the error is set on the thread as an asynchronous exception:
-    it appears as soon as NumPy returns to the interpreter, before any result is seen.
+    The driver sets it on the calling thread as an asynchronous exception, so that it appears as
+    soon as NumPy returns to the interpreter, before any result is seen.
     """
     message = f"{type(error).__name__}: {error}"
     kind = type(
@@ -52,9 +51,7 @@ def raise_in_caller(error: BaseException) -> None:
         (CompileError,),
         {"__init__": lambda self: CompileError.__init__(self, message), "__module__": "fastact"},
     )
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(threading.get_ident()), ctypes.py_object(kind)
-    )
+    return id(keep(kind)), threading.get_ident()
 
 
 def stored(name: str, build: Callable[[], bytes]) -> bytes:
@@ -72,7 +69,8 @@ def load(name: str, symbols: tuple[str, ...], build: Callable[[], bytes]) -> lis
     """Addresses of the symbols of a stored or newly built object."""
     from fastact.compile.loading import load_object
 
-    return load_object(stored(name, build), symbols)
+    with np.errstate(all="ignore"):  # the caller's setting is not meant for the compiler
+        return load_object(stored(name, build), symbols)
 
 
 def build_driver() -> bytes:
@@ -220,50 +218,16 @@ _kernels: dict[str, int] = {}
 
 @ctypes.CFUNCTYPE(None, ctypes.c_ssize_t, ctypes.c_ssize_t)
 def _resolve(index: int, broadcast: int) -> None:
+    loop = _loops[index]
     try:
-        with np.errstate(all="ignore"):
-            _loops[index].resolve(bool(broadcast))
+        loop.resolve(bool(broadcast))
     except BaseException as error:
-        raise_in_caller(error)
+        loop.block[abi.LOOP_ERROR], loop.block[abi.LOOP_THREAD] = failure(error)
 
 
 state.STATE[abi.STATE_RESOLVE] = ctypes.cast(_resolve, ctypes.c_void_p).value or 0
 
-_inner_loop = ctypes.CFUNCTYPE(
-    None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
-)
-
-
-def first_call(entry: str) -> Any:
-    """A stand-in for a loop of the driver, until the driver is loaded by the first call."""
-
-    @_inner_loop
-    def stub(args: int, dims: int, steps: int, data: int) -> None:
-        try:
-            with np.errstate(all="ignore"), _lock:
-                address = driver_entry(entry)
-                for loops, name in _waiting:
-                    for k in range(len(loops)):
-                        loops[k] = driver_entry(name)
-                _waiting.clear()
-            _inner_loop(address)(args, dims, steps, data)
-        except BaseException as error:
-            raise_in_caller(error)
-
-    return keep(stub)
-
-
-_stubs = {name: first_call(name) for name in ("ufunc_loop", "row_loop")}
-
 
 def loop_addresses(entry: str, count: int) -> Any:
-    """An array of addresses of a driver loop for a new ufunc, patched once it is loaded."""
-    loops = keep((ctypes.c_void_p * count)())
-    with _lock:
-        address = int(state.STATE[abi.STATE_ENTRIES + abi.ENTRIES.index(entry)])
-        if not address:
-            address = ctypes.cast(_stubs[entry], ctypes.c_void_p).value or 0
-            _waiting.append((loops, entry))
-        for k in range(count):
-            loops[k] = address
-    return loops
+    """An array with the address of a driver loop, once per dtype of a ufunc."""
+    return keep((ctypes.c_void_p * count)(*[driver_entry(entry)] * count))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 from fastact.rowwise.record import RowOp
 from fastact.runtime.docs import row_docstring
-from fastact.runtime.functions import check_dtypes
+from fastact.runtime.functions import check_dtypes, on_first_call
 from fastact.runtime.ufuncs import gufunc
 
 TEMPLATE = """
@@ -34,7 +34,7 @@ def make_check_axis(name: str) -> Callable[[Any], int]:
     return check_axis
 
 
-def make_retry(op: RowOp, rows: np.ufunc) -> Callable[..., Any]:
+def make_retry(op: RowOp) -> Callable[..., Any]:
     """What happens after an error: a scalar is a row of one; else an answer."""
 
     def retry(
@@ -43,7 +43,7 @@ def make_retry(op: RowOp, rows: np.ufunc) -> Callable[..., Any]:
         options = {"dtype": dtype, "casting": casting}
         if axis in (-1, 0) and all(np.ndim(a) == 0 for a in arrays):
             check_dtypes(op.name, dict(zip(op.inputs, arrays, strict=True)))
-            result = rows(*(np.reshape(a, (1,)) for a in arrays), **options)
+            result = gufunc(op, math.nan)(*(np.reshape(a, (1,)) for a in arrays), **options)
             if out is None:
                 return result[0]
             target = out[0] if isinstance(out, tuple) else out
@@ -66,13 +66,12 @@ def make_retry(op: RowOp, rows: np.ufunc) -> Callable[..., Any]:
 @cache
 def row_function(op: RowOp) -> Callable[..., Any]:
     """The public function of a row op."""
-    rows = gufunc(op, math.nan)
     scope: dict[str, Any] = {
-        "_rows": rows,
         "_axis": make_check_axis(op.name),
-        "_retry": make_retry(op, rows),
+        "_retry": make_retry(op),
         "__name__": "fastact",
     }
+    on_first_call(scope, "_rows", partial(gufunc, op, math.nan))
     exec(TEMPLATE.format(name=op.name, arrays=", ".join(op.inputs)), scope)
     made: Callable[..., Any] = scope[op.name]
     made.__doc__ = row_docstring(op)

@@ -59,11 +59,11 @@ def c_functions() -> dict[str, int]:
     """Addresses of the C functions that compiled code calls; empty where there are no pthreads."""
     if os.name != "posix":
         return {}
-    process = ctypes.CDLL(None)
     found = {
-        name: ctypes.cast(getattr(process, name), ctypes.c_void_p).value or 0
+        name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
+        for library in (ctypes.CDLL(None), ctypes.pythonapi)
         for name in abi.FUNCTIONS
-        if hasattr(process, name)
+        if hasattr(library, name)
     }
     return found if len(found) == len(abi.FUNCTIONS) else {}
 

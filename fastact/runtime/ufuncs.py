@@ -1,4 +1,4 @@
-"""Records -> numpy.ufuncs, created in microseconds, compiled when first called."""
+"""Records -> numpy.ufuncs, created in microseconds, compiled per dtype when first called."""
 
 from __future__ import annotations
 
