@@ -176,8 +176,6 @@ RECORDS = (
             "an odd polynomial near 0, elsewhere 1 - 2e/(1 + e) with e = exp(-2|x|); the "
             "derivative comes from the exponential, not from 1 - y**2, so it keeps its digits "
             "where y has rounded to 1"
-        ), corrected by its residual; the derivative comes "
-            "from the exponential, not from 1 - y**2, so it is exact where y has rounded to 1"
         ),
         torch="torch.tanh(x, out=out)",
         use=(

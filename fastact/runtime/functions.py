@@ -81,10 +81,13 @@ def explain(op: str, error: Exception, named: dict[str, Any], out: Any, where: A
     """Raise what NumPy raised, in words that name the op and the argument at fault."""
     if str(error).startswith(op) or any(map(foreign, named.values())):
         raise error
+    outs = [o for o in (out if isinstance(out, tuple) else (out,)) if o is not None]
     if isinstance(error, TypeError):
         check_dtypes(op, named)
+        for o in outs:
+            if not isinstance(o, np.ndarray) and not foreign(o):
+                raise TypeError(f"{op}: out must be an array, got {o!r}") from None
         raise error
-    outs = [o for o in (out if isinstance(out, tuple) else (out,)) if o is not None]
     if any(isinstance(o, np.ndarray) and not o.flags.writeable for o in outs):
         raise ValueError(f"{op}: out is read-only; it must be writeable") from None
     shapes = {name: np.shape(value) for name, value in named.items()}

@@ -81,9 +81,9 @@ def set_num_threads(n: int) -> None:
     ValueError
         If n is not a positive integer.
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+    if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
         raise ValueError(f"n must be a positive integer, got {n!r}")
-    STATE[abi.STATE_THREADS] = n if HAS_POOL else 1
+    STATE[abi.STATE_THREADS] = n.__index__() if HAS_POOL else 1
 
 
 def get_num_threads() -> int:
