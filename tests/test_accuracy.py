@@ -12,8 +12,8 @@ from mpmath import mp
 from fastact.activations.directions import DIRECTIONS
 
 POINTS = 2000
-# dy, 1 - y or its like, their product: three roundings, each half a unit, twofold in the next
-# lower binade.
+# A few roundings: 1 - y or its like, the products; each half a unit, a whole one in the next
+# lower binade. They seldom add up.
 FROM_OUTPUT_BOUND = 3.0
 # "Near a zero of f'": where f' changes sign within this part of x. There f' loses digits in
 # proportion to 1 / distance, whatever the method, unless x itself has more digits.

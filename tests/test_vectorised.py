@@ -8,10 +8,11 @@ import pytest
 
 import fastact as fa
 from fastact.activations.directions import DIRECTIONS
+from fastact.runtime import store
 
 pytest.importorskip("numba")
 
-from fastact.compile.build import build_driver, emit, kernel_module, module_of
+from fastact.compile.build import emit, kernel_module, module_of
 from fastact.compile.loading import cpu_features, target_machine
 
 X86 = target_machine().triple.split("-")[0] in ("x86_64", "amd64")
@@ -147,7 +148,8 @@ def test_kernel_object_needs_no_library(case, direction, dtype, broadcast):
 
 @pytest.mark.skipif("linux" not in target_machine().triple, reason="reads ELF")
 def test_driver_object_needs_no_library():
-    assert undefined_symbols(build_driver()) <= MAY_CALL
+    fa.relu(1.0)  # the engine is built, if it was not yet
+    assert undefined_symbols(store.get("driver")) <= MAY_CALL
 
 
 def test_the_readers_can_fail():

@@ -10,6 +10,7 @@ from fastact.measure.catalogue import parameters_of, record_of
 from fastact.measure.operands import numpy_dtype
 
 LINEAR = 20.0
+NEAR_ZERO = 1 / 8  # in parts of x: so close to a zero of f', its terms cancel
 COUNT = 1024  # points on the linear part, and on each logarithmic tail
 # The ends of the logarithmic part: beyond them exponentials of the dtype over- or underflow.
 SMALLEST = {"float16": 6.2e-5, "bfloat16": 1.2e-38, "float32": 1.2e-38, "float64": 2.3e-308}
@@ -30,9 +31,8 @@ def points(op: str, dtype: str) -> Any:
 
 
 def near_roots(exact: Any, x: Any) -> Any:
-    """Points close to where exact values, in increasing order of x, change their sign."""
-    crossing = np.flatnonzero(exact[:-1] * exact[1:] < 0)
+    """Points within NEAR_ZERO of where exact values, in increasing order of x, change sign."""
     near = np.zeros(exact.shape, bool)
-    for i in crossing:
-        near |= np.abs(x.astype(np.float64) - float(x[i])) < 0.1 * max(1.0, abs(float(x[i])))
+    for root in x[np.flatnonzero(exact[:-1] * exact[1:] < 0)].astype(np.float64):
+        near |= np.abs(x.astype(np.float64) - root) <= NEAR_ZERO * abs(root)
     return near
