@@ -2,6 +2,7 @@
 
 import math
 
+import children
 import numpy as np
 import ops
 import pytest
@@ -207,3 +208,22 @@ def test_targets_and_threads():
         assert fa.get_target() == "serial"
         raise ZeroDivisionError
     assert fa.get_target() == target
+
+
+@pytest.mark.parametrize(
+    ("value", "target"), [(None, "auto"), ("", "auto"), ("serial", "serial"), ("parallel",) * 2]
+)
+def test_environment_sets_the_target(value, target):
+    env = {"FASTACT_TARGET": value}
+    assert children.run("import fastact; print(fastact.get_target())", env).strip() == target
+
+
+def test_wrong_target_in_the_environment_is_named():
+    code = """
+        try:
+            import fastact
+        except ValueError as error:
+            print(error)
+    """
+    message = children.run(code, {"FASTACT_TARGET": "fast"})
+    assert "FASTACT_TARGET" in message and "'fast'" in message and "'serial'" in message

@@ -2,6 +2,7 @@
 
 import itertools
 
+import children
 import numpy as np
 import ops
 import pytest
@@ -164,7 +165,8 @@ def like_exp(function, *args, **kwargs):
 
 
 INTEGERS = [np.dtype(c) for c in "?bBhHiIlLqQ"]
-ASKED = [np.dtype(c) for c in "?bhilefd"]
+FLOATS = [*map(np.dtype, "efd"), *ops.BFLOAT16]
+ASKED = [*map(np.dtype, "?bhil"), *FLOATS]
 CASTINGS = ["no", "equiv", "safe", "same_kind", "unsafe"]
 one_input = pytest.mark.parametrize("case", ops.default_cases(), ids=str)
 
@@ -197,7 +199,7 @@ def test_parameters_are_not_truncated_to_integers(case):
 @one_input
 def test_dtype_and_casting_as_in_exp(case, casting):
     f = ops.function(case.op, "forward")
-    for have, asked in itertools.product([*INTEGERS, *map(np.dtype, "efd")], ASKED):
+    for have, asked in itertools.product([*INTEGERS, *FLOATS], ASKED):
         x = np.array([0, 1]).astype(have)
         expected = like_exp(np.exp, x, dtype=asked, casting=casting)
         assert like_exp(f, x, dtype=asked, casting=casting) == expected, (have, asked)
@@ -209,10 +211,40 @@ def test_dtype_and_casting_as_in_exp(case, casting):
 @one_input
 def test_casting_into_out_as_in_exp(case, casting):
     f = ops.function(case.op, "forward")
-    for have, into in itertools.product(map(np.dtype, "bhlefd"), map(np.dtype, "?bhlefd")):
+    for have, into in itertools.product([*map(np.dtype, "bhl"), *FLOATS], ASKED):
         x = np.array([0, 1]).astype(have)
         outcomes = [like_exp(g, x, out=np.zeros(2, into), casting=casting) for g in (np.exp, f)]
         assert outcomes[0] == outcomes[1], (have, into)
+
+
+def test_mixed_dtypes_as_in_multiply():
+    """dy and x of different dtypes: the dtype that their product would have."""
+    for a, b in itertools.product([*INTEGERS[:4], *FLOATS], FLOATS):
+        dy, x = np.ones(2, a), np.ones(2, b)
+        assert fa.tanh_backward(dy, x).dtype == np.multiply(dy, x).dtype, (a, b)
+
+
+@pytest.mark.skipif(not ops.BFLOAT16, reason="needs ml_dtypes")
+def test_bfloat16_that_comes_later():
+    """Functions made and used before ml_dtypes was imported take its arrays too."""
+    children.run("""
+        import sys
+        import numpy as np
+        import fastact as fa
+        functions = [fa.sigmoid, fa.elu, fa.softmax]
+        for f in functions:
+            f(np.ones(3, np.float32))
+        fa.elu(np.ones(3), 2.0), fa.elu_value_and_grad(np.ones(3))
+        assert "ml_dtypes" not in sys.modules
+        from ml_dtypes import bfloat16
+        x = np.ones(3, bfloat16)
+        for f in functions:
+            out = np.zeros(3, bfloat16)
+            assert f(x).dtype == bfloat16 and f(x, out=out) is out and (f(x) == out).all()
+        assert fa.elu(-x, 2.0).dtype == bfloat16 and (fa.elu(-x, 2.0) == 2 * fa.elu(-x)).all()
+        assert [r.dtype for r in fa.elu_value_and_grad(x)] == [bfloat16] * 2
+        assert fa.sigmoid(np.ones(3, np.float32), out=out) is out
+    """)
 
 
 SCALARS = [1, 1.5, True, np.float16(1), np.float32(1), np.float64(1), np.int8(1), np.int64(1)]

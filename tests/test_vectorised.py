@@ -3,15 +3,18 @@
 import re
 from functools import cache
 
+import numpy as np
 import ops
 import pytest
 
 import fastact as fa
 from fastact.activations.directions import DIRECTIONS
+from fastact.rowwise.softmax import ROW_OPS
 from fastact.runtime import store
 
 pytest.importorskip("numba")
 
+from fastact.compile import build
 from fastact.compile.build import emit, kernel_module, module_of
 from fastact.compile.loading import cpu_features, target_machine
 
@@ -176,3 +179,31 @@ def test_the_readers_can_fail():
     assert re.search(rf"\bv?(?:{ARITHMETIC})sd\b", *loops(text))
     with pytest.raises(AssertionError, match="no loop"):
         vector_loops(text, WIDEST)
+
+
+ROWS = {op.name: op for op in ROW_OPS}
+
+
+@pytest.mark.parametrize("dtype", ops.NATIVE, ids=str)
+def test_rows_are_packed(dtype, monkeypatch):
+    """Softmax: exponentials in packed fma, the sums in whole registers, nothing called."""
+    monkeypatch.setattr(build, "emit", target_machine().emit_assembly)
+    text = build.build_rows(ROWS["softmax"], dtype.name, "fastact_under_test")
+    assert calls(text) <= MAY_CALL
+    suffix = SUFFIX[dtype.name]
+    fma = rf"\bvfn?m(?:add|sub)[123]{{3}}{suffix}\b.*%{WIDEST}"
+    exponentials = [loop for loop in loops(text) if len(re.findall(fma, loop)) >= 4]
+    assert exponentials
+    for needed in ("max", "add", "mul"):
+        assert any(re.search(rf"\bv{needed}{suffix}\b.*%{WIDEST}", loop) for loop in loops(text))
+    for loop in exponentials:
+        assert not re.findall(rf"\bv?(?:{ARITHMETIC})s[sd]\b.*", loop)
+
+
+@pytest.mark.skipif("linux" not in target_machine().triple, reason="reads ELF")
+@pytest.mark.parametrize("dtype", ops.DTYPES, ids=str)
+@pytest.mark.parametrize("name", ROWS)
+def test_row_object_needs_no_library(name, dtype):
+    x = np.ones((2, 3), dtype)
+    getattr(fa, name)(*[x] * len(ROWS[name].inputs))
+    assert undefined_symbols(store.get(f"fastact_{name}_{dtype.name}")) <= MAY_CALL
