@@ -10,7 +10,8 @@ from typing import Any
 from fastact.activations import rectifiers, saturating, smooth, steps
 from fastact.activations.directions import DIRECTIONS
 from fastact.activations.record import Activation
-from fastact.rowwise.softmax import ROW_OPS
+from fastact.rowwise import logarithmic, softmax
+from fastact.rowwise.record import RowOp
 from fastact.runtime.functions import directions_of, function
 from fastact.runtime.row_functions import row_function
 
@@ -19,25 +20,27 @@ RECORDS: dict[str, Activation] = {
     for family in (steps, rectifiers, saturating, smooth)
     for record in family.RECORDS
 }
+ROW_OPS: tuple[RowOp, ...] = tuple(op for f in (softmax, logarithmic) for op in f.ROW_OPS)
+ALL = tuple(DIRECTIONS.values())
 ALIASES: dict[str, str] = {
     alias: record.name for record in RECORDS.values() for alias in record.aliases
 }
 
 
+ROW_FAMILIES: dict[str, RowOp] = {op.name: op for op in ROW_OPS if "_backward" not in op.name}
+
+
 class Op:
     """An op: its record's fields as attributes, and its functions.
 
-    Call it for the forward pass; `op.grad`, `op.backward`, `op.backward_from_output` (None
-    where the derivative has no closed form in the output) and `op.value_and_grad` are the
-    other directions.
+    Call it for the forward pass. Elementwise ops have `grad`, `backward`, `backward_from_output`
+    (None where the derivative has no closed form in the output) and `value_and_grad`; row ops have
+    `backward` and, where there is one, `backward_from_output`.
     """
 
-    def __init__(self, record: Activation) -> None:
+    def __init__(self, record: Any, functions: dict[str, Callable[..., Any] | None]) -> None:
         self.record = record
-        has = {d.name for d in directions_of(record)}
-        for direction in DIRECTIONS.values():
-            made = function(record, direction) if direction.name in has else None
-            setattr(self, direction.name, made)
+        self.__dict__ |= functions
 
     def __getattr__(self, name: str) -> Any:
         if name == "record":
@@ -45,7 +48,7 @@ class Op:
         return getattr(self.record, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.forward(*args, **kwargs)
+        return self.__dict__["forward"](*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<fastact op {self.record.name}: {self.record.formula}>"
@@ -53,7 +56,7 @@ class Op:
 
 def names() -> tuple[str, ...]:
     """The names of all ops, in the order of their families."""
-    return tuple(RECORDS)
+    return (*RECORDS, *ROW_FAMILIES)
 
 
 @cache
@@ -66,11 +69,26 @@ def get(name: str) -> Op:
         If there is none; the message lists names that are close.
     """
     record = RECORDS.get(ALIASES.get(name, name))
-    if record is None:
-        close = difflib.get_close_matches(str(name), [*RECORDS, *ALIASES])
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise KeyError(f"no op named {name!r}{hint} fastact.names() lists them all")
-    return Op(record)
+    if record is not None:
+        has = directions_of(record)
+        return Op(record, {d.name: function(record, d) if d in has else None for d in ALL})
+    if name in ROW_FAMILIES:
+        family = {op.name: op for op in ROW_OPS}
+        parts = (
+            ("forward", name),
+            ("backward", f"{name}_backward"),
+            (
+                "backward_from_output",
+                f"{name}_backward_from_output",
+            ),
+        )
+        return Op(
+            ROW_FAMILIES[name],
+            {part: row_function(family[full]) if full in family else None for part, full in parts},
+        )
+    close = difflib.get_close_matches(str(name), [*names(), *ALIASES])
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    raise KeyError(f"no op named {name!r}{hint} fastact.names() lists them all")
 
 
 def public_functions() -> dict[str, Callable[[], Callable[..., Any]]]:

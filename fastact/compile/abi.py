@@ -7,7 +7,7 @@ A kernel is `void kernel(intp blocks, char **operands)`: it computes `blocks * B
 contiguous elements. Operands come in the order arrays, parameters, outputs.
 """
 
-BLOCK = 32  # elements: kernels have no remainder loop, the driver pads the last block
+BLOCK = 64  # elements: kernels have no remainder loop, the driver pads the last block
 MAX_OPERANDS = 8
 
 # One loop block per (ufunc, dtype): what the driver must know to run it.
@@ -58,7 +58,14 @@ FUNCTIONS = (
     "PyThreadState_SetAsyncExc",
 )
 STATE_ENTRIES = 32  # addresses of the engine's own functions, in the order of ENTRIES
-ENTRIES = ("ufunc_loop", "elementwise_task", "worker", "row_loop")
+ENTRIES = (
+    "ufunc_loop",
+    "elementwise_task",
+    "worker",
+    "row_loop",
+    "stage_entries",
+    "unstage_entries",
+)
 STATE_MUTEX = 64  # 128 bytes each: larger than any platform's pthread objects
 STATE_WORK = 80
 STATE_DONE = 96
@@ -77,35 +84,47 @@ JOB_NEXT = 3
 JOB_CONTEXT = 4  # the task's own slots begin here
 
 
-# Rows. Sums run in LANES interleaved chains of at most FOLD / LANES additions, which are then
-# folded in float64 into a compensated total; a row longer than LONG is cut into at most
-# MAX_BLOCKS blocks whose maxima and sums are combined in order. All of it depends on the row's
-# length alone, so the bits of a result do not depend on layout, position or threads.
-# Chains of 64 additions instead of 4 cost 9 ulp in a row that one entry dominates, and gain
-# 5 % of time.
+# Rows. Sums run in LANES interleaved chains of FOLD / LANES additions in the computing dtype; the
+# chains are then folded in float64, halves upon halves, into GROUP lanes of totals. A row longer
+# than LONG is cut into at most MAX_BLOCKS blocks whose maxima and sums are combined in order.
+# All of it depends on the row's length alone, so the bits of a result do not depend on layout,
+# position or threads. Chains of 64 additions instead of 4 cost 9 ulp in a row that one entry
+# dominates, and gain 5 % of time.
 LANES = 32
 FOLD = 128
-SEGMENT = 2048  # entries staged at once when a row is not contiguous
+GROUP = 8
+SEGMENT = 2048  # entries of a row that are staged, or whose exponentials are kept, at once
 LONG = 1 << 17
 MAX_BLOCKS = 1024
-TILE = 64  # columns taken together when rows lie across memory
-NARROW = 32  # rows up to this length are turned into columns
+TILE = 64  # columns that are given to a thread together at least
+BATCH = 16  # short rows that are reduced before their constants are computed together
+NARROW = 16  # rows up to this length are read across, one vector per entry
 
 # Slots of a row job, after the common ones: row length, operands, then per operand.
 R_LENGTH = JOB_CONTEXT
 R_EMPTY = JOB_CONTEXT + 1  # bits of the float64 that stands for a row with nothing in it
 R_ROW = JOB_CONTEXT + 2  # the row that block tasks work on
 R_BLOCK = JOB_CONTEXT + 3  # entries per block
-R_MAX = JOB_CONTEXT + 4  # bits of float64: results of the reduction
-R_C0 = JOB_CONTEXT + 5
-R_C1 = JOB_CONTEXT + 6
-R_PARTIAL = JOB_CONTEXT + 7  # address of (max, s0, s1) per block
-R_POINTERS = JOB_CONTEXT + 8
+R_CONSTANTS = JOB_CONTEXT + 4  # address of the results of a long row's reduction
+R_PARTIAL = JOB_CONTEXT + 5  # address of PARTIAL_SLOTS float64 per block
+R_STAGE = JOB_CONTEXT + 6  # address of the driver's function that makes an operand contiguous
+R_UNSTAGE = JOB_CONTEXT + 7  # and of the one that brings a result to its place
+R_MASK = JOB_CONTEXT + 8  # the operand that is a mask, or -1
+R_ITEMSIZE = JOB_CONTEXT + 9  # bytes per element of the row operands
+R_ROWS = JOB_CONTEXT + 10  # address of the task for rows taken one by one
+R_POINTERS = JOB_CONTEXT + 12
 R_OUTER = R_POINTERS + MAX_OPERANDS
 R_INNER = R_OUTER + MAX_OPERANDS
 JOB_SLOTS = R_INNER + MAX_OPERANDS
 
+PARTIAL_SLOTS = 8  # a block's maximum, its k, and up to six sums
+MAX_SUMS = PARTIAL_SLOTS - 2
+
 # A row loop's block in place of the two kernels: its entry points.
-ROW_ENTRIES = ("rows", "columns", "partial", "combine", "apply")  # the last three in order
+ROW_ENTRIES = ("rows", "columns", "narrow", "partial", "combine", "apply")
 LOOP_ROW_ENTRIES = 16  # the slots of these, in order
-ROW_LOOP_SLOTS = LOOP_ROW_ENTRIES + 8
+LOOP_OPERANDS = 24  # operands, outputs included
+LOOP_MASK = 25  # the operand that is a mask, or -1
+LOOP_ALWAYS_NARROW = 27  # 1 if rows of up to NARROW entries go to `narrow` in every layout
+LOOP_AXES = 26  # a bit per operand that runs along the row
+ROW_LOOP_SLOTS = 32

@@ -15,13 +15,10 @@ from numba import cfunc, njit, types
 from fastact.activations.directions import Direction
 from fastact.activations.record import Activation
 from fastact.compile import driver
-from fastact.compile.columns import columns_task
 from fastact.compile.cpu import CPU
 from fastact.compile.kernels import KERNEL_SIGNATURE, STORAGE, elementwise_kernel
 from fastact.compile.loading import target_machine
-from fastact.compile.rows import row_tasks
 from fastact.compile.specialize import specialize
-from fastact.rowwise.record import RowOp
 
 WORD = types.intp
 ENTRY_SIGNATURES = {
@@ -29,8 +26,9 @@ ENTRY_SIGNATURES = {
     "elementwise_task": WORD(WORD, WORD, WORD),
     "worker": WORD(WORD),
     "row_loop": types.void(WORD, WORD, WORD, WORD),
+    "stage_entries": WORD(*[WORD] * 7),
+    "unstage_entries": WORD(*[WORD] * 6),
 }
-TASK_SIGNATURE = WORD(WORD, WORD, WORD)
 
 
 def module_of(function: Callable[..., Any], signature: Any, symbol: str) -> Any:
@@ -68,17 +66,6 @@ def linked(modules: Iterable[Any]) -> Any:
     for module in others:
         first.link_in(module)
     return first
-
-
-def build_rows(op: RowOp, dtype: str, symbol: str) -> bytes:
-    """The tasks of a row op for one dtype as one object."""
-    tasks = {**row_tasks(op, dtype), "columns": columns_task(op, dtype)}
-    return emit(
-        linked(
-            module_of(task.py_func, TASK_SIGNATURE, f"{symbol}_{name}")
-            for name, task in tasks.items()
-        )
-    )
 
 
 def build_driver() -> bytes:

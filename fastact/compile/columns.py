@@ -1,252 +1,410 @@
-"""Row ops over rows that lie across memory: axis 0, and rows too short to fill a vector.
+"""Row ops -> compiled tasks on rows that lie across memory, and on rows of a few entries.
 
-TILE columns are taken together, each a row of the op; the vector runs over the columns. Entry r
-of a column goes into lane r % LANES, and lanes are folded every SEGMENT entries: the same order
-of additions as for a contiguous row, so the same bits.
+A vector holds the same entry of neighbouring rows. Entry r goes into the chain that it would go
+into in a contiguous row, and chains are folded in the same order: the same bits.
+
+`columns` reads where rows are neighbours in memory (axis 0 of a matrix): several vectors side by
+side, FOLD entries of each at a time, so that whole stretches of memory are used. `narrow` gathers
+rows that are too short to fill vectors of their own: along a row of 2, 30 of 32 lanes would
+be idle.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from numba import float64
+from llvmlite import ir
 
-from fastact.compile.abi import (
-    FOLD,
-    LANES,
-    NARROW,
-    R_EMPTY,
-    R_INNER,
-    R_LENGTH,
-    R_OUTER,
-    R_POINTERS,
-    TILE,
-)
-from fastact.compile.cpu import CPU, inlined
-from fastact.compile.driver import compiled, slot
-from fastact.compile.kernels import NUMBA_TYPE, STORAGE
-from fastact.compile.machine import stack
-from fastact.compile.rows import UNITS, memory_access, no_weight, two_inputs
-from fastact.compile.specialize import specialize
-from fastact.compile.strips import bits_float, reader, strip, two_sum, wide_vectors, writer
-from fastact.rowwise.record import RowOp
+from fastact.compile.abi import FOLD, GROUP, LANES, NARROW, R_ROWS
+from fastact.compile.rowcode import INF, RowCode
+from fastact.compile.strips import HALF_WORD, POINTER, STORED, VECTOR_BYTES, WORD, word
+from fastact.compile.vectors import FLOAT, intrinsic
+from fastact.rowwise.record import Form
 
-select = CPU.primitives["select"]
-INF = float("inf")
+SIDE_BY_SIDE = 8  # vectors
+# A tile whose entries stay in the second-level cache from the first pass to the last.
+TILE_BYTES = 1 << 19
+DOUBLE_BYTES = 8
 
 
-def tile_passes(op: RowOp, dtype: str, computing: str) -> SimpleNamespace:
-    """One tile of columns, whose inputs are stored as `dtype`.
+class TileCode(RowCode):
+    """The passes over a tile: vectors of rows, every one of which has its own constants."""
 
-    Returns `reduce` (maxima and sums of all columns of the tile) and `apply`.
-    """
-    real = NUMBA_TYPE[computing]
-    memory = memory_access(dtype)
-    read, write, item = memory.read, memory.write, memory.size
-    size = np.dtype(computing).itemsize
-    lane, wide = TILE * size, TILE * 8
-    read_sum, write_sum = reader(computing, "sums"), writer(computing, "sums")
-    read_total, write_total = reader("float64", "sums"), writer("float64", "sums")
-    read_fixed, write_fixed = reader(computing, "weights"), writer(computing, "weights")
-    weight = specialize(op.weight, computing, CPU) if op.weight else no_weight
-    terms = two_inputs(specialize(op.terms, computing, CPU), len(op.inputs), 1)
-    finished = two_inputs(specialize(op.apply, computing, CPU), len(op.inputs), 3)
-    finish = specialize(op.finish, "float64", CPU)
-    second, keyed = op.sums == 2, op.weight is not None
-    lanes_size = LANES * lane
-    unit = UNITS[computing]
+    longest = FOLD  # entries of a row that are in sight at once
 
-    @inlined
-    def fill_body(j, target, value):
-        write_sum(target, j, value)
+    def __init__(self, form: Form, module: ir.Module, symbol: str, vectors: int) -> None:
+        super().__init__(form, module, symbol)
+        self.batch = vectors * self.lanes
+        self.doubles = ir.VectorType(FLOAT["float64"], self.lanes)
+        self.pieces = self.lanes // GROUP
+        size = vectors * GROUP * self.lanes * DOUBLE_BYTES
+        self.totals = [(self.area(size), self.area(size)) for _ in range(self.need.sums)]
+        self.bases: dict[str, Any] = {}
+        self.pitches: dict[str, Any] = {}
+        self.kept: Any = None  # whether exponentials are kept from the sums on
+        self.entry_size = self.item_size
 
-    @inlined
-    def fill_total_body(j, totals):
-        write_total(totals, j, 0.0)
+    # Where the entries are
 
-    @inlined
-    def start_max_body(j, m):
-        write_fixed(m, j, real(-INF) if keyed else real(0.0))
+    def entry_at(self, name: str, r: Any, v: Any) -> Any:
+        """The address of entry r of vector v of rows."""
+        b = self.builder
+        offset = b.mul(v, word(self.lanes * (self.size if name == "e" else self.entry_size)))
+        return self.at(self.bases[name], b.add(b.mul(r, self.pitches[name]), offset))
 
-    @inlined
-    def max_body(j, m, x):
-        value, largest = read(x, j), read_fixed(m, j)
-        write_fixed(m, j, select(value > largest, value, largest))
+    def vector_place(self, name: str, v: Any, size: int) -> Any:
+        return self.item(self.array(name), self.builder.mul(v, word(self.lanes)), size)
 
-    @inlined
-    def sum_body(j, lanes, m, a, x):
-        value, largest = read(x, j), read_fixed(m, j)
-        s0, s1 = terms(weight(value, largest), read(a, j), value, largest)
-        write_sum(lanes, j, read_sum(lanes, j) + s0)
-        if second:
-            other = lanes + lanes_size
-            write_sum(other, j, read_sum(other, j) + s1)
+    def vector(self, name: str, v: Any) -> Any:
+        """The values of vector v's rows, of the computing dtype."""
+        place = self.vector_place(name, v, self.size)
+        return self.builder.load(place, typ=self.entries.type, align=self.size)
 
-    @inlined
-    def widen_body(j, folds, lanes, upper):
-        lower = float64(read_sum(lanes, j))
-        write_total(folds, j, lower + float64(read_sum(upper, j)))
+    def constants_at(self, v: Any, names: tuple[str, ...]) -> dict[str, Any]:
+        """The constants of vector v's rows by name."""
+        found = {"m": self.vector("entry", v)} if "entry" in self.arrays else {}
+        for operand in self.need.splat:
+            place = self.vector_place(operand.name, v, DOUBLE_BYTES)
+            value = self.builder.load(place, typ=self.doubles, align=8)
+            if self.computing == "float32":
+                value = self.builder.fptrunc(value, self.entries.type)
+            found[operand.name] = value
+        for j in range(self.need.constants):
+            if f"c{j}" in names:
+                found[f"c{j}"] = self.vector(f"c{j}", v)
+        return found
 
-    @inlined
-    def fold_body(j, folds, upper):
-        write_total(folds, j, read_total(folds, j) + read_total(upper, j))
+    # Passes
 
-    @inlined
-    def total_body(j, totals, folds):
-        low = totals + 8 * 2 * TILE
-        high, lost = two_sum(read_total(totals, j), read_total(low, j), read_total(folds, j))
-        write_total(totals, j, high)
-        write_total(low, j, lost)
+    def chunks(self, count: Any, vectors: Any, body: Callable[[Any, Any, Any], None]) -> None:
+        """body(first, stop, v): FOLD entries of one vector, then of the next."""
+        with self.loop(word(0), count, word(FOLD)) as first:
+            stop = self.smaller(count, self.builder.add(first, word(FOLD)))
+            with self.loop(word(0), vectors, word(1)) as v:
+                body(first, stop, v)
 
-    @inlined
-    def finish_body(j, constants, totals, m, empty):
-        largest = float64(read_fixed(m, j))
-        s0 = read_total(totals, j) + read_total(totals + 8 * 2 * TILE, j)
-        s1 = read_total(totals + 8 * TILE, j) + read_total(totals + 8 * 3 * TILE, j)
-        c0, c1 = finish(largest, s0, s1, unit, empty)
-        write_fixed(constants, j, real(c0))
-        write_fixed(constants + size * TILE, j, real(c1))
+    def mask_at(self, v: Any, rows: Any) -> Any:
+        return self.mask(self.builder.sub(rows, self.builder.mul(v, word(self.lanes))), self.lanes)
 
-    @inlined
-    def apply_body(j, out, constants, m, a, x):
-        value, largest = read(x, j), read_fixed(m, j)
-        e = weight(value, largest)
-        c0 = read_fixed(constants, j)
-        c1 = read_fixed(constants + size * TILE, j)
-        write(out, j, finished(e, read(a, j), value, largest, c0, c1))
+    def maxima(self, count: Any, vectors: Any, rows: Any) -> None:
+        """The largest key of every row, into the array "key"."""
+        b = self.builder
+        with self.loop(word(0), vectors, word(1)) as v:
+            place = self.vector_place("key", v, self.size)
+            b.store(self.entries.constant(-INF), place, align=self.size)
+        largest = self.variable(self.entries.constant(-INF))
 
-    fill, fill_total, start_max = strip(fill_body), strip(fill_total_body), strip(start_max_body)
-    max_strip, sum_strip = strip(max_body), strip(sum_body)
-    widen_strip, fold_strip = strip(widen_body), strip(fold_body)
-    total_strip, finish_strip, apply_strip = (
-        strip(total_body),
-        strip(finish_body),
-        strip(apply_body),
-    )
+        def raise_to(first: Any, stop: Any, v: Any) -> None:
+            mask = self.mask_at(v, rows)
+            place = self.vector_place("key", v, self.size)
+            b.store(self.vector("key", v), largest)
+            with self.loop(first, stop, word(1)) as r:
+                value = self.read(self.need.key, self.entry_at(self.need.key, r, v), mask)
+                b.store(self.larger_of(value, self.get(largest, value.type)), largest)
+            b.store(self.get(largest, self.entries.type), place, align=self.size)
 
-    @compiled
-    def fold(lanes, folds, totals):
-        """Empty the lanes into the totals, halves upon halves, in float64."""
-        width = LANES // 2
-        for k in range(width):
-            widen_strip(TILE, (folds + wide * k, lanes + lane * k, lanes + lane * (k + width)))
-        while width > 1:
-            width //= 2
-            for k in range(width):
-                fold_strip(TILE, (folds + wide * k, folds + wide * (k + width)))
-        total_strip(TILE, (totals, folds))
-        fill(LANES * TILE, (lanes, real(0.0)))
+        self.chunks(count, vectors, raise_to)
 
-    @compiled
-    def reduce(m, lanes, folds, totals, constants, a, a_inner, x, x_inner, count, columns, empty):
-        """Maxima, totals and the constants of every column of the tile."""
-        start_max(TILE, (m,))
-        if keyed:
-            for r in range(count):
-                max_strip(columns, (m, x + x_inner * r))
-        fill(LANES * TILE * (1 + second), (lanes, real(0.0)))
-        fill_total(4 * TILE, (totals,))
-        for r in range(count):
-            at = lanes + lane * (r % LANES)
-            sum_strip(columns, (at, m, a + a_inner * r, x + x_inner * r))
-            if (r + 1) % FOLD == 0 or r + 1 == count:
-                fold(lanes, folds, totals)
-                if second:
-                    fold(lanes + lanes_size, folds, totals + 8 * TILE)
-        finish_strip(TILE, (constants, totals, m, empty))
+    def terms(self, r: Any, v: Any, mask: Any, constants: dict[str, Any]) -> list[Any]:
+        """The terms of entry r of vector v; its exponential is kept if it is needed again."""
+        names = {n: self.read(n, self.entry_at(n, r, v), mask) for n in self.need.in_sums}
+        if "e" in self.need.terms:
+            names["e"] = self.weight(names[self.need.key], constants)
+            if self.need.keep:
+                with self.when(self.kept):
+                    self.store(self.computing, names["e"], self.entry_at("e", r, v), mask)
+        return self.entries.bind(self.op.terms, names | constants)
 
-    @compiled
-    def apply(out, out_inner, constants, m, a, a_inner, x, x_inner, count, columns):
-        for r in range(count):
-            apply_strip(
-                columns, (out + out_inner * r, constants, m, a + a_inner * r, x + x_inner * r)
-            )
+    def sums(self, count: Any, vectors: Any, rows: Any) -> None:
+        """The sums of every row, into the arrays s0, s1, ..."""
+        b, none = self.builder, self.group.constant(0.0)
+        with self.loop(word(0), b.mul(vectors, word(GROUP)), word(1)) as j:
+            for place in (p for pair in self.totals for p in pair):
+                for k in range(self.pieces):
+                    b.store(none, self.lane_place(place, word(0), j, k))
+        zero = self.entries.constant(0.0)
+        kind = zero.type
+        chains = [[self.variable(zero) for _ in range(LANES // GROUP)] for _ in self.totals]
 
-    return SimpleNamespace(reduce=reduce, apply=apply, lanes_bytes=lanes_size * (1 + second))
+        def chunk(first: Any, stop: Any, v: Any) -> None:
+            mask, constants = self.mask_at(v, rows), self.constants_at(v, self.need.terms)
+            lanes = self.smaller(word(GROUP), b.sub(stop, first))
+            with self.loop(word(0), lanes, word(1)) as j:
+                for place in (p for places in chains for p in places):
+                    b.store(zero, place)
+                start = b.add(first, j)
+                for entry in range(0, self.longest, GROUP):
+                    r, chain = b.add(start, word(entry)), entry % LANES // GROUP
+                    # The same for all of a call's rows and columns: predicted.
+                    with self.when(b.icmp_signed("<", r, stop)):
+                        for places, x in zip(
+                            chains, self.terms(r, v, mask, constants), strict=True
+                        ):
+                            b.store(b.fadd(self.get(places[chain], kind), x), places[chain])
+                for s, places in enumerate(chains):
+                    folded = self.fold_lanes([self.halves(self.get(p, kind)) for p in places])
+                    self.add_lane(s, v, j, folded)
 
+        self.chunks(count, vectors, chunk)
+        with self.loop(word(0), vectors, word(1)) as v:
+            for s, (total, low) in enumerate(self.totals):
+                value = self.folded_total(total, v)
+                if self.computing == "float64":
+                    lost = self.folded_total(low, v)
+                    value = [b.fadd(x, y) for x, y in zip(value, lost, strict=True)]
+                for k, x in enumerate(value):
+                    index = b.add(b.mul(v, word(self.lanes)), word(k * GROUP))
+                    b.store(x, self.item(self.array(f"s{s}"), index, DOUBLE_BYTES), align=8)
 
-def columns_task(op: RowOp, dtype: str) -> Callable[..., Any]:
-    """The pool task of a row op on rows start to stop, taken TILE at a time as columns."""
-    computing = STORAGE[dtype][1]
-    memory = memory_access(dtype)
-    item, size = memory.size, np.dtype(computing).itemsize
-    read, write = memory.read, memory.write
-    read_staged, write_staged = reader(computing, ""), writer(computing, "")
-    in_place = tile_passes(op, dtype, computing)
-    staged = in_place if dtype == computing else tile_passes(op, computing, computing)
-    inputs = len(op.inputs)
-    last = inputs - 1
-    lanes_bytes = in_place.lanes_bytes
-    fixed_bytes = TILE * size
-    constants_bytes, totals_bytes = 2 * TILE * size, 4 * TILE * 8
-    folds_bytes = LANES // 2 * TILE * 8
-    area_bytes = NARROW * TILE * size
-    areas_bytes = 3 * area_bytes
-    reduce, apply = in_place.reduce, in_place.apply
-    reduce_staged, apply_staged = staged.reduce, staged.apply
+    def fold_lanes(self, lanes: list[list[Any]]) -> list[Any]:
+        """Vectors (as pieces of float64) added up, halves upon halves."""
+        while len(lanes) > 1:
+            half = len(lanes) // 2
+            lanes = [
+                [self.builder.fadd(x, y) for x, y in zip(a, b, strict=True)]
+                for a, b in zip(lanes[:half], lanes[half:], strict=True)
+            ]
+        return lanes[0]
 
-    @compiled
-    def stage(job, k, first, columns, area):
-        """Short rows turned into columns of the computing dtype."""
-        outer, inner = slot(job, R_OUTER + k), slot(job, R_INNER + k)
-        base = slot(job, R_POINTERS + k) + first * outer
-        for j in range(columns):
-            for r in range(slot(job, R_LENGTH)):
-                write_staged(area, TILE * r + j, read(base + outer * j + inner * r, 0))
+    def lane_place(self, total: Any, v: Any, j: Any, piece: int) -> Any:
+        """Lane j of a total of vector v's rows."""
+        b = self.builder
+        index = b.add(b.mul(b.add(b.mul(v, word(GROUP)), j), word(self.lanes)), word(piece * GROUP))
+        return self.item(total, index, DOUBLE_BYTES)
 
-    @compiled
-    def unstage(job, k, first, columns, area):
-        outer, inner = slot(job, R_OUTER + k), slot(job, R_INNER + k)
-        base = slot(job, R_POINTERS + k) + first * outer
-        for j in range(columns):
-            for r in range(slot(job, R_LENGTH)):
-                write(base + outer * j + inner * r, 0, read_staged(area, TILE * r + j))
+    def add_lane(self, s: int, v: Any, j: Any, pieces: list[Any]) -> None:
+        total, low = self.totals[s]
+        for k, piece in enumerate(pieces):
+            self.add_to_total(self.lane_place(total, v, j, k), self.lane_place(low, v, j, k), piece)
 
-    @compiled
-    def across_memory(job):
-        """Whether neighbouring columns are neighbours in memory, in every operand."""
-        for k in range(inputs + 1):
-            if slot(job, R_OUTER + k) != item:
-                return False
-        return True
+    def folded_total(self, total: Any, v: Any) -> list[Any]:
+        return self.fold_lanes(
+            [
+                [
+                    self.builder.load(
+                        self.lane_place(total, v, word(j), k), typ=self.group.type, align=8
+                    )
+                    for k in range(self.pieces)
+                ]
+                for j in range(GROUP)
+            ]
+        )
 
-    @compiled
-    def task(job, start, stop):
-        wide_vectors()
-        m, constants = stack(fixed_bytes), stack(constants_bytes)
-        lanes, folds, totals = stack(lanes_bytes), stack(folds_bytes), stack(totals_bytes)
-        areas = stack(areas_bytes)
-        count = slot(job, R_LENGTH)
-        empty = bits_float(slot(job, R_EMPTY))
-        direct = across_memory(job)
-        row = fixed_bytes
-        for first in range(start, stop, TILE):
-            columns = min(TILE, stop - first)
-            if direct:
-                a = slot(job, R_POINTERS) + first * item
-                x = slot(job, R_POINTERS + last) + first * item
-                out = slot(job, R_POINTERS + inputs) + first * item
-                a_inner, x_inner = slot(job, R_INNER), slot(job, R_INNER + last)
-                reduce(
-                    m, lanes, folds, totals, constants, a, a_inner, x, x_inner, count, columns, empty
-                )
-                out_inner = slot(job, R_INNER + inputs)
-                apply(out, out_inner, constants, m, a, a_inner, x, x_inner, count, columns)
+    def apply(self, count: Any, vectors: Any, rows: Any) -> None:
+        """The outputs along the rows."""
+        b, need = self.builder, self.need
+
+        def write(first: Any, stop: Any, v: Any) -> None:
+            mask, constants = self.mask_at(v, rows), self.constants_at(v, need.apply)
+
+            def entries(names: list[str], kept: bool) -> None:
+                with self.loop(first, stop, word(1)) as r:
+                    values = {n: self.read(n, self.entry_at(n, r, v), mask) for n in names}
+                    if kept:
+                        values["e"] = self.load(
+                            self.computing, self.entry_at("e", r, v), self.lanes, mask
+                        )
+                    elif "e" in need.apply:
+                        values["e"] = self.weight(values[need.key], constants)
+                    results = self.entries.bind(self.op.apply, values | constants)
+                    for name, value in zip(self.outs, results, strict=True):
+                        self.store(self.stored, value, self.entry_at(name, r, v), mask)
+
+            if need.keep:
+                with b.if_else(self.kept) as (then, otherwise):
+                    with then:
+                        entries(need.in_apply_kept, True)
+                    with otherwise:
+                        entries(need.in_apply, False)
             else:
-                stage(job, 0, first, columns, areas)
-                x = areas
-                if inputs == 2:
-                    x = areas + area_bytes
-                    stage(job, 1, first, columns, x)
-                out = areas + 2 * area_bytes
-                reduce_staged(
-                    m, lanes, folds, totals, constants, areas, row, x, row, count, TILE, empty
-                )
-                apply_staged(out, row, constants, m, areas, row, x, row, count, TILE)
-                unstage(job, inputs, first, columns, out)
-        return 0
+                entries(need.in_apply, False)
 
-    return task
+        self.chunks(count, vectors, write)
+
+    # A whole tile
+
+    def tile(self, first: Any, rows: Any, count: Any, vectors: Any) -> None:
+        """Everything for the rows first to first + rows, whose entries have been located."""
+        b, need = self.builder, self.need
+        if need.per_row:
+            with self.loop(word(0), rows, word(1)) as i:
+                for operand in need.per_row:
+                    self.put(operand.name, i, self.row_value(operand, b.add(first, i)))
+                if need.label:
+                    self.take_labelled(i, b.add(first, i))
+        if need.top:
+            self.maxima(count, vectors, rows)
+        special = self.variable(ir.Constant(ir.VectorType(WORD, GROUP), None))
+        padded = b.mul(vectors, word(self.lanes))
+        if need.weight or need.top:
+            with self.loop(word(0), padded, word(GROUP)) as i:
+                self.start_rows(i)
+                kind = ir.VectorType(WORD, GROUP)
+                found = b.load(self.item(self.array("special"), i, 8), typ=kind, align=8)
+                b.store(b.or_(self.get(special, kind), found), special)
+        flags = self.get(special, ir.VectorType(WORD, GROUP))
+        odd = b.icmp_unsigned("!=", self.fold(flags, b.or_), word(0))
+        with b.if_else(odd) as (then, otherwise):
+            with then:  # a maximum that is infinite: one row at a time
+                job = self.arguments[0]
+                self.call(self.slot(self.job, R_ROWS), [job, first, b.add(first, rows)])
+            with otherwise:
+                self.sums(count, vectors, rows)
+                with self.loop(word(0), padded, word(GROUP)) as i:
+                    self.finish_rows(i)
+                self.results(first, rows, count, vectors)
+
+    def results(self, first: Any, rows: Any, count: Any, vectors: Any) -> None:
+        b, op = self.builder, self.op
+        if op.apply:
+            self.apply(count, vectors, rows)
+            self.deliver(first, rows, count)
+        if op.value or op.label_value:
+            with self.loop(word(0), rows, word(1)) as i:
+                row = b.add(first, i)
+                if op.value:
+                    self.write_values(i, row)
+                if op.label_value:
+                    self.write_labelled(i, row, word(0), count)
+                    self.clear_ignored(i, row, count)
+
+    def clear_ignored(self, i: Any, row: Any, count: Any) -> None:
+        """Zeros in a row that has no label."""
+        ignored = self.builder.icmp_signed("<", self.take("label", i, WORD), word(0))
+        zero = ir.Constant(STORED[self.dtype][0], 0)
+        with self.when(ignored), self.loop(word(0), count, word(1)) as r:
+            self.builder.store(zero, self.address(self.outs[0], row, r))
+
+    def deliver(self, first: Any, rows: Any, count: Any) -> None:
+        """Bring results to where they belong, if they are not there yet."""
+
+
+def columns_task(form: Form, module: Any, symbol: str) -> None:
+    """Rows start to stop, neighbours of which are neighbours in memory."""
+    code = TileCode(form, module, symbol, SIDE_BY_SIDE)
+    b, need, count = code.builder, code.need, code.length
+    bytes_down = b.mul(count, word(VECTOR_BYTES))
+    fitting = b.sdiv(word(TILE_BYTES), code.larger(bytes_down, word(1)))
+    most = word(SIDE_BY_SIDE)
+    vectors = b.select(b.icmp_signed(">", fitting, word(0)), code.smaller(fitting, most), most)
+    step = b.mul(vectors, word(code.lanes))
+    operands = [*need.rows, *code.outs]
+    code.pitches = {n: code.inner[need.position(n)] for n in operands}
+    code.kept = code.bit(False)
+    if need.keep and form.dtype == code.computing and need.key not in need.in_apply_kept:
+        out = code.base[need.position(code.outs[0])]
+        others = [code.base[need.position(n)] for n in need.in_apply_kept]
+        apart = [b.icmp_signed("!=", out, other) for other in others]
+        # What has left the cache is sooner computed again than read again.
+        code.kept = code.all([b.icmp_signed(">", fitting, word(0)), *apart])
+    stop = code.precise_if_narrow()
+    with code.loop(code.start, stop, step) as first:
+        rows = code.smaller(step, b.sub(stop, first))
+        code.bases = {n: code.address(n, first) for n in operands}
+        if code.outs:
+            code.bases["e"], code.pitches["e"] = (
+                code.bases[code.outs[0]],
+                code.pitches[code.outs[0]],
+            )
+        used = b.sdiv(b.add(rows, word(code.lanes - 1)), word(code.lanes))
+        code.tile(first, rows, count, used)
+    code.finish()
+
+
+class NarrowCode(TileCode):
+    """Rows of at most NARROW entries, gathered into areas of the computing dtype."""
+
+    longest = NARROW
+
+    def __init__(self, form: Form, module: Any, symbol: str) -> None:
+        super().__init__(form, module, symbol, 1)
+        self.stored = self.computing
+        self.entry_size = self.size
+        operands = [*self.need.rows, *self.outs, *(["e"] if self.need.keep else [])]
+        self.bases = {n: self.area(NARROW * VECTOR_BYTES) for n in operands}
+        self.pitches = dict.fromkeys(operands, word(VECTOR_BYTES))
+        self.kept = self.bit(True)
+
+    def places(self, name: str, first: Any, r: Any) -> Any:
+        """The addresses of entry r of the rows from `first` on, as a vector."""
+        b = self.builder
+        kind = ir.VectorType(HALF_WORD, self.lanes)
+        outer = b.trunc(self.outer[self.need.position(name)], HALF_WORD)
+        one = b.insert_element(ir.Constant(kind, ir.Undefined), outer, ir.Constant(HALF_WORD, 0))
+        every = b.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(kind, None))
+        offsets = b.mul(every, ir.Constant(kind, list(range(self.lanes))))
+        wide = b.sext(offsets, ir.VectorType(WORD, self.lanes))
+        place = b.gep(self.address(name, first, r), [wide], source_etype=ir.IntType(8))
+        place.type = ir.VectorType(POINTER, self.lanes)
+        return place
+
+    def gather(self, first: Any, rows: Any, count: Any) -> None:
+        """The entries of the rows from `first` on, entry by entry of all rows."""
+        code, mask = self.builder, self.mask(rows, self.lanes)
+        for name in self.need.rows:
+            area = self.bases[name]
+            if self.item_size < 4:  # no processor gathers halves
+                with (
+                    self.loop(word(0), rows, word(1)) as i,
+                    self.loop(word(0), count, word(1)) as r,
+                ):
+                    place = self.item(self.at(area, code.mul(r, word(VECTOR_BYTES))), i, self.size)
+                    value = self.load(self.dtype, self.address(name, code.add(first, i), r), 1)
+                    self.store(self.computing, self.computed(value), place)
+                continue
+            memory, mangled, _, _ = STORED[self.dtype]
+            kind = ir.VectorType(memory, self.lanes)
+            with self.loop(word(0), count, word(1)) as r:
+                value = intrinsic(
+                    code,
+                    f"llvm.masked.gather.v{self.lanes}{mangled}.v{self.lanes}p0",
+                    kind,
+                    [
+                        self.places(name, first, r),
+                        ir.Constant(HALF_WORD, self.item_size),
+                        mask,
+                        ir.Constant(kind, None),
+                    ],
+                )
+                code.store(self.computed(value), self.item(area, r, VECTOR_BYTES))
+
+    def deliver(self, first: Any, rows: Any, count: Any) -> None:
+        code, mask = self.builder, self.mask(rows, self.lanes)
+        for name in self.outs:
+            area = self.bases[name]
+            if self.dtype != self.computing:
+                with (
+                    self.loop(word(0), rows, word(1)) as i,
+                    self.loop(word(0), count, word(1)) as r,
+                ):
+                    place = self.item(self.at(area, code.mul(r, word(VECTOR_BYTES))), i, self.size)
+                    value = self.load(self.computing, place, 1)
+                    self.store(self.dtype, value, self.address(name, code.add(first, i), r))
+                continue
+            mangled = STORED[self.dtype][1]
+            with self.loop(word(0), count, word(1)) as r:
+                value = code.load(self.item(area, r, VECTOR_BYTES), typ=self.entries.type)
+                intrinsic(
+                    code,
+                    f"llvm.masked.scatter.v{self.lanes}{mangled}.v{self.lanes}p0",
+                    ir.VoidType(),
+                    [
+                        value,
+                        self.places(name, first, r),
+                        ir.Constant(HALF_WORD, self.item_size),
+                        mask,
+                    ],
+                )
+
+
+def narrow_task(form: Form, module: Any, symbol: str) -> None:
+    """Rows start to stop, of at most NARROW entries."""
+    # A row this short is computed in float64 from the start if it may have to be.
+    code = NarrowCode(replace(form, precise=form.has_precise), module, symbol)
+    with code.loop(code.start, code.stop, word(code.lanes)) as first:
+        rows = code.smaller(word(code.lanes), code.builder.sub(code.stop, first))
+        code.gather(first, rows, code.length)
+        code.tile(first, rows, code.length, word(1))
+    code.finish()

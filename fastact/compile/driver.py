@@ -25,13 +25,17 @@ from fastact.compile.abi import (
     JOB_TASK,
     JOB_TOTAL,
     LONG,
+    LOOP_ALWAYS_NARROW,
     LOOP_ARRAYS,
+    LOOP_AXES,
     LOOP_DEFAULTS,
     LOOP_EMPTY,
     LOOP_ERROR,
     LOOP_INDEX,
     LOOP_ITEMSIZE,
     LOOP_KERNEL,
+    LOOP_MASK,
+    LOOP_OPERANDS,
     LOOP_OUTPUTS,
     LOOP_PARAMETER_ITEMSIZE,
     LOOP_PARAMETERS,
@@ -42,14 +46,20 @@ from fastact.compile.abi import (
     MAX_BLOCKS,
     MAX_OPERANDS,
     NARROW,
+    PARTIAL_SLOTS,
     R_BLOCK,
+    R_CONSTANTS,
     R_EMPTY,
     R_INNER,
+    R_ITEMSIZE,
     R_LENGTH,
     R_OUTER,
     R_PARTIAL,
     R_POINTERS,
     R_ROW,
+    R_ROWS,
+    R_STAGE,
+    R_UNSTAGE,
     SEGMENT,
     STATE_ACTIVE,
     STATE_DONE,
@@ -86,6 +96,7 @@ from fastact.compile.machine import (
     compare_and_swap,
     copy_bytes,
     load,
+    move1,
     move2,
     move4,
     move8,
@@ -122,6 +133,8 @@ SET_EXCEPTION = STATE_FUNCTIONS + FUNCTIONS.index("PyThreadState_SetAsyncExc")
 GETPID = STATE_FUNCTIONS + FUNCTIONS.index("getpid")
 ELEMENTWISE_TASK = STATE_ENTRIES + ENTRIES.index("elementwise_task")
 WORKER = STATE_ENTRIES + ENTRIES.index("worker")
+STAGE_ENTRIES = STATE_ENTRIES + ENTRIES.index("stage_entries")
+UNSTAGE_ENTRIES = STATE_ENTRIES + ENTRIES.index("unstage_entries")
 
 # Slots of an elementwise job, after the common ones.
 E_KERNEL = JOB_CONTEXT
@@ -134,8 +147,10 @@ E_ARRAYS = JOB_CONTEXT + 6
 E_POINTERS = JOB_CONTEXT + 8
 E_STEPS = E_POINTERS + MAX_OPERANDS
 JOB_BYTES = 8 * JOB_SLOTS
-PARTIAL_BYTES = 24 * (MAX_BLOCKS + 1)
-LOOP_ROWS, LOOP_COLUMNS, LOOP_PARTIAL = range(LOOP_ROW_ENTRIES, LOOP_ROW_ENTRIES + 3)
+PARTIAL_BYTES = 8 * PARTIAL_SLOTS * (MAX_BLOCKS + 1)
+CONSTANT_BYTES = 8 * 8
+REACH = 1 << 24  # bytes: how far apart entries that one vector gathers may lie
+LOOP_ROWS, LOOP_COLUMNS, LOOP_NARROW, LOOP_PARTIAL = range(LOOP_ROW_ENTRIES, LOOP_ROW_ENTRIES + 4)
 
 compiled = njit(error_model="numpy", forceinline=True)
 
@@ -513,13 +528,46 @@ def ufunc_loop(args, dims, steps, loop):
 
 
 @compiled
-def rows_layout(job, operands, itemsize, count, length):
-    """True if the rows of a job are better taken as columns."""
-    across = True
+def stage_entries(job, k, row, index, count, area, itemsize):
+    """Entries of a row of operand k, from `index` on, made contiguous."""
+    step = slot(job, R_INNER + k)
+    source = slot(job, R_POINTERS + k) + row * slot(job, R_OUTER + k) + index * step
+    if itemsize == 1:
+        for i in range(count):
+            move1(area + i, source + step * i)
+    else:
+        gather(area, source, step, count, itemsize)
+    return 0
+
+
+@compiled
+def unstage_entries(job, k, row, index, count, area):
+    """Contiguous results brought to their place in a row of operand k."""
+    step = slot(job, R_INNER + k)
+    target = slot(job, R_POINTERS + k) + row * slot(job, R_OUTER + k) + index * step
+    scatter(target, step, area, count, slot(job, R_ITEMSIZE))
+    return 0
+
+
+@compiled
+def row_form(loop, job, operands, count, length):
+    """The task that suits the layout of a job: rows, columns, or rows read across."""
+    axes, itemsize = slot(loop, LOOP_AXES), slot(loop, LOOP_ITEMSIZE)
+    across, along, near = True, True, True
     for k in range(operands):
-        across = across and slot(job, R_OUTER + k) == itemsize
-    along = slot(job, R_INNER) == itemsize
-    return count > 1 and (length <= NARROW or (across and not along and count >= 16))
+        if axes >> k & 1 != 0:
+            outer, inner = slot(job, R_OUTER + k), slot(job, R_INNER + k)
+            across = across and outer == itemsize
+            along = along and inner == itemsize
+            near = near and abs(outer) < REACH and abs(inner) < REACH
+    if slot(loop, LOOP_MASK) >= 0 or count < 2:
+        return LOOP_ROWS
+    narrow = near and length <= NARROW
+    if across and not along and count >= 8 and not (narrow and slot(loop, LOOP_ALWAYS_NARROW) != 0):
+        return LOOP_COLUMNS
+    if narrow:
+        return LOOP_NARROW
+    return LOOP_ROWS
 
 
 @compiled
@@ -528,13 +576,16 @@ def long_row(state, loop, job, shared):
     length = slot(job, R_LENGTH)
     block = max(LONG // 2, (length // MAX_BLOCKS // SEGMENT + 1) * SEGMENT)
     blocks = (length + block - 1) // block
-    partial = stack(PARTIAL_BYTES)
+    partial, constants = stack(PARTIAL_BYTES), stack(CONSTANT_BYTES)
     set_slot(job, R_BLOCK, block)
     set_slot(job, R_PARTIAL, partial)
+    set_slot(job, R_CONSTANTS, constants)
     set_slot(job, JOB_TOTAL, blocks)
     set_slot(job, JOB_GRAIN, 1)
     for phase in range(3):
         task = slot(loop, LOOP_PARTIAL + phase)  # partial, combine, apply
+        if task == 0:
+            break
         set_slot(job, JOB_TASK, task)
         set_slot(job, JOB_NEXT, 0)
         if phase != 1 and shared and acquire_pool(state):
@@ -545,7 +596,7 @@ def long_row(state, loop, job, shared):
 
 @compiled
 def row_loop(args, dims, steps, loop):
-    """NumPy's inner loop for every gufunc of fastact: (n)->(n) with one or two inputs."""
+    """NumPy's inner loop for every gufunc of fastact."""
     state = slot(loop, LOOP_STATE)
     if slot(loop, LOOP_ROWS) == 0:
         call2(slot(state, STATE_RESOLVE), slot(loop, LOOP_INDEX), 0)
@@ -553,14 +604,22 @@ def row_loop(args, dims, steps, loop):
             raise_in_caller(state, loop)
             return
     count, length = load(dims), slot(dims, 1)
-    operands = slot(loop, LOOP_ARRAYS) + 1
+    operands, axes = slot(loop, LOOP_OPERANDS), slot(loop, LOOP_AXES)
     job = stack(JOB_BYTES)
+    inner = operands  # NumPy lists the strides along the row after the others
     for k in range(operands):
         set_slot(job, R_POINTERS + k, slot(args, k))
         set_slot(job, R_OUTER + k, slot(steps, k))
-        set_slot(job, R_INNER + k, slot(steps, operands + k))
+        set_slot(job, R_INNER + k, 0)
+        if axes >> k & 1 != 0:
+            set_slot(job, R_INNER + k, slot(steps, inner))
+            inner += 1
     set_slot(job, R_LENGTH, length)
     set_slot(job, R_EMPTY, slot(loop, LOOP_EMPTY))
+    set_slot(job, R_ITEMSIZE, slot(loop, LOOP_ITEMSIZE))
+    set_slot(job, R_STAGE, slot(state, STAGE_ENTRIES))
+    set_slot(job, R_UNSTAGE, slot(state, UNSTAGE_ENTRIES))
+    set_slot(job, R_ROWS, slot(loop, LOOP_ROWS))
     threshold = slot(loop, LOOP_THRESHOLD)
     if slot(state, STATE_TARGET) != TARGET_AUTO:
         threshold = 2
@@ -570,12 +629,12 @@ def row_loop(args, dims, steps, loop):
             set_slot(job, R_ROW, row)
             long_row(state, loop, job, shared)
     else:
-        columns = rows_layout(job, operands, slot(loop, LOOP_ITEMSIZE), count, length)
-        task = slot(loop, LOOP_COLUMNS) if columns else slot(loop, LOOP_ROWS)
+        form = row_form(loop, job, operands, count, length)
+        task = slot(loop, form)
         if shared and count > 1 and acquire_pool(state):
             pieces = 4 * slot(state, STATE_THREADS)
             grain = count // pieces + 1
-            if columns:
+            if form != LOOP_ROWS:
                 grain = (grain + TILE - 1) // TILE * TILE
             set_slot(job, JOB_TASK, task)
             set_slot(job, JOB_TOTAL, count)

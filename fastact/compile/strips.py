@@ -1,184 +1,276 @@
-"""The loops and memory accesses that row tasks are made of."""
+"""What row tasks are built of: LLVM functions with loops, job slots, vector loads and stores."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
-from fastact.compile.abi import LANES
-from fastact.compile.cpu import inlined
-from fastact.compile.kernels import (
-    COMPUTING,
-    NUMBA_TYPE,
-    STORAGE,
-    VECTOR_WIDTH,
-    narrow,
-    tag,
-    tune_loop,
-    widen,
-)
-from fastact.compile.machine import WORD, pointer
+from fastact.compile.loading import target_machine
+from fastact.compile.vectors import FLOAT, MANGLED, intrinsic, splat
 
+WORD = ir.IntType(64)
+HALF_WORD = ir.IntType(32)
+BYTE = ir.IntType(8)
+POINTER = ir.PointerType()
 
-@intrinsic
-def wide_vectors(typingctx):
-    """Ask for the widest vectors in the function that this is called from."""
-
-    def codegen(context, builder, signature, args):
-        set.add(builder.function.attributes, f'"prefer-vector-width"="{VECTOR_WIDTH}"')
-        return context.get_dummy_value()
-
-    return types.void(), codegen
+# Storage dtype -> (type in memory, its name in LLVM's intrinsics, computing dtype, bytes)
+STORED = {
+    "float16": (ir.HalfType(), "f16", "float32", 2),
+    "bfloat16": (ir.IntType(16), "i16", "float32", 2),
+    "float32": (ir.FloatType(), "f32", "float32", 4),
+    "float64": (ir.DoubleType(), "f64", "float64", 8),
+}
+INFINITY_BITS = {
+    "float16": 0x7C00,
+    "bfloat16": 0x7F80,
+    "float32": 0x7F800000,
+    "float64": 0x7FF0000000000000,
+}
+VECTOR_BYTES = 64
+CACHE_LINE = 64
 
 
-def reader(dtype: str, scope: str) -> Any:
-    """read(base, index): one stored element as the computing type.
-
-    The base becomes a pointer before the index is added: LLVM sees that neighbouring indices
-    are neighbours in memory, and loads vectors instead of gathering elements.
-
-    A staging area is written and read under different roles, so it gets no scope ("").
-    """
-    memory, computing = STORAGE[dtype]
-
-    @intrinsic
-    def read(typingctx, base, index):
-        def codegen(context, builder, signature, args):
-            value = builder.load(builder.gep(pointer(builder, args[0], memory), [args[1]]))
-            if scope:
-                tag(value, builder.module, scope)
-            return widen(builder, value, dtype)
-
-        return NUMBA_TYPE[computing](types.intp, types.intp), codegen
-
-    return read
+def word(value: int) -> Any:
+    return ir.Constant(WORD, value)
 
 
-def writer(dtype: str, scope: str) -> Any:
-    """write(base, index, value): one computed element, rounded to the stored type."""
-    memory, computing = STORAGE[dtype]
-
-    @intrinsic
-    def write(typingctx, base, index, value):
-        def codegen(context, builder, signature, args):
-            stored = narrow(builder, args[2], dtype)
-            place = builder.gep(pointer(builder, args[0], memory), [args[1]])
-            instruction = builder.store(stored, place)
-            if scope:
-                tag(instruction, builder.module, scope)
-            return context.get_dummy_value()
-
-        return types.void(types.intp, types.intp, NUMBA_TYPE[computing]), codegen
-
-    return write
+def new_module() -> ir.Module:
+    module = ir.Module("rows")
+    module.triple = target_machine().triple
+    module.data_layout = str(target_machine().target_data)
+    return module
 
 
-def strip(body: Any, interleave: int = 2) -> Any:
-    """An intrinsic `run(count, arguments)`: body(j, *arguments) for j in range(count).
-
-    Emitted rather than written as a Numba loop, so that LLVM does not unroll it before it has
-    had the chance to vectorise it.
-    """
-
-    @intrinsic
-    def run(typingctx, count, arguments):
-        def codegen(context, builder, signature, args):
-            total, packed = args
-            kinds = tuple(signature.args[1])
-            values = cgutils.unpack_tuple(builder, packed, len(kinds))
-            total = context.cast(builder, total, signature.args[0], types.intp)
-            entry = builder.block
-            loop = builder.append_basic_block("strip")
-            end = builder.append_basic_block("strip.end")
-            builder.cbranch(builder.icmp_signed(">", total, WORD(0)), loop, end)
-            builder.position_at_end(loop)
-            j = builder.phi(WORD)
-            j.add_incoming(WORD(0), entry)
-            function_type = context.typing_context.resolve_value_type(body)
-            call = function_type.get_call_type(context.typing_context, (types.intp, *kinds), {})
-            context.get_function(function_type, call)(builder, [j, *values])
-            following = builder.add(j, WORD(1), flags=["nuw", "nsw"])
-            j.add_incoming(following, builder.block)
-            branch = builder.cbranch(builder.icmp_signed("==", following, total), end, loop)
-            tune_loop(builder, branch, interleave)
-            builder.position_at_end(end)
-            return context.get_dummy_value()
-
-        return types.void(count, arguments), codegen
-
-    return run
+def object_code(module: ir.Module) -> bytes:
+    """A module, optimised, as object code."""
+    machine = target_machine()
+    parsed = llvm.parse_assembly(str(module))
+    # The loops are vectors already: LLVM's own vectorisers would only look at them in vain.
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
+    passes = llvm.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(parsed, passes)
+    parsed.verify()
+    return bytes(machine.emit_object(parsed))
 
 
-def fold(dtype: str, result: str, combine: Any) -> Any:
-    """An intrinsic that folds LANES values in memory, halves upon halves, in type `result`."""
-    item, wide = COMPUTING[dtype], COMPUTING[result]
+class Code:
+    """One LLVM function while it is written: `word symbol(word, ...)`."""
 
-    @intrinsic
-    def run(typingctx, address):
-        def codegen(context, builder, signature, args):
-            width = LANES
-            area = pointer(builder, args[0], ir.VectorType(item, width))
-            value = builder.load(area, align=8)
-            if item != wide:
-                value = builder.fpext(value, ir.VectorType(wide, width))
-            while width > 1:
-                width //= 2
-                halves = [
-                    builder.shuffle_vector(
-                        value,
-                        ir.Constant(value.type, ir.Undefined),
-                        ir.Constant(
-                            ir.VectorType(ir.IntType(32), width),
-                            [ir.IntType(32)(start + k) for k in range(width)],
-                        ),
-                    )
-                    for start in (0, width)
-                ]
-                value = combine(builder, *halves)
-            return builder.extract_element(value, ir.IntType(32)(0))
+    def __init__(self, module: ir.Module, symbol: str, arguments: int) -> None:
+        kind = ir.FunctionType(WORD, [WORD] * arguments)
+        self.function = ir.Function(module, kind, symbol)
+        self.function.attributes.add("nounwind")
+        # llvmlite knows only LLVM's own attributes; this one belongs to the x86 back end.
+        set.add(self.function.attributes, f'"prefer-vector-width"="{8 * VECTOR_BYTES}"')
+        self.entry = self.function.append_basic_block("entry")
+        self.builder = ir.IRBuilder(self.function.append_basic_block("body"))
+        self.arguments = self.function.args
 
-        return NUMBA_TYPE[result](types.intp), codegen
+    def finish(self) -> None:
+        """End the function; what `area` and `variable` made goes before everything else."""
+        self.builder.ret(word(0))
+        ir.IRBuilder(self.entry).branch(self.function.blocks[1])
 
-    return run
+    def area(self, size: int) -> Any:
+        """A pointer to bytes on the stack, aligned to a cache line."""
+        space = self.stack(ir.ArrayType(BYTE, size))
+        space.align = CACHE_LINE
+        return space
 
+    def variable(self, value: Any) -> Any:
+        """A place for a value that changes; LLVM keeps it in a register."""
+        place = self.stack(value.type)
+        self.builder.store(value, place)
+        return place
 
-def fold_sum(dtype: str) -> Any:
-    return fold(dtype, "float64", lambda builder, a, b: builder.fadd(a, b))
+    def stack(self, kind: Any) -> Any:
+        place = ir.IRBuilder(self.entry).alloca(kind)
+        place.type = POINTER
+        return place
 
+    def get(self, place: Any, kind: Any) -> Any:
+        return self.builder.load(place, typ=kind)
 
-def fold_max(dtype: str) -> Any:
-    return fold(
-        dtype, dtype, lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b)
-    )
+    # Control
 
+    @contextmanager
+    def loop(self, start: Any, stop: Any, step: Any) -> Iterator[Any]:
+        """The body that follows, for index in range(start, stop, step)."""
+        b = self.builder
+        before = b.block
+        head, body, end = (b.append_basic_block(name) for name in ("head", "loop", "end"))
+        b.branch(head)
+        b.position_at_end(head)
+        index = b.phi(WORD)
+        index.add_incoming(start, before)
+        b.cbranch(b.icmp_signed("<", index, stop), body, end)
+        b.position_at_end(body)
+        yield index
+        index.add_incoming(b.add(index, step, flags=["nsw"]), b.block)
+        b.branch(head)
+        b.position_at_end(end)
 
-@inlined
-def two_sum(high, low, value):
-    """The compensated total (high, low) plus a value (Neumaier; terms of any sign)."""
-    total = high + value
-    back = total - high
-    return total, low + ((high - (total - back)) + (value - back))
+    @contextmanager
+    def repeat(self) -> Iterator[list[Any]]:
+        """The body that follows, until the condition that it appends to the list fails."""
+        b = self.builder
+        body = b.append_basic_block("again")
+        end = b.append_basic_block("end")
+        b.branch(body)
+        b.position_at_end(body)
+        condition: list[Any] = []
+        yield condition
+        b.cbranch(condition[0], body, end)
+        b.position_at_end(end)
 
+    @contextmanager
+    def when(self, condition: Any) -> Iterator[None]:
+        with self.builder.if_then(condition):
+            yield
 
-@intrinsic
-def float_bits(typingctx, value):
-    """A float64 as the word that holds it."""
+    # Integers
 
-    def codegen(context, builder, signature, args):
-        return builder.bitcast(args[0], WORD)
+    def smaller(self, a: Any, b: Any) -> Any:
+        return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
 
-    return types.intp(types.float64), codegen
+    def larger(self, a: Any, b: Any) -> Any:
+        return self.builder.select(self.builder.icmp_signed(">", a, b), a, b)
 
+    # Memory
 
-@intrinsic
-def bits_float(typingctx, value):
-    """A word as the float64 that it holds."""
+    def pointer(self, address: Any) -> Any:
+        return self.builder.inttoptr(address, POINTER)
 
-    def codegen(context, builder, signature, args):
-        return builder.bitcast(args[0], ir.DoubleType())
+    def at(self, base: Any, offset: Any) -> Any:
+        """base + offset bytes."""
+        if isinstance(offset, int):
+            offset = word(offset)
+        return self.builder.gep(base, [offset], source_etype=BYTE)
 
-    return types.float64(types.intp), codegen
+    def item(self, base: Any, index: Any, size: int) -> Any:
+        """base + index * size bytes."""
+        return self.at(base, self.builder.mul(index, word(size)))
+
+    def slot(self, base: Any, index: int) -> Any:
+        return self.builder.load(self.at(base, 8 * index), typ=WORD)
+
+    def call(self, function: Any, args: Sequence[Any]) -> Any:
+        """Call a C function on words, given by address."""
+        kind = ir.FunctionType(WORD, [WORD] * len(args))
+        return self.builder.call(self.builder.inttoptr(function, kind.as_pointer()), args)
+
+    # Vectors
+
+    def mask(self, count: Any, lanes: int, first: int = 0) -> Any:
+        """Which lanes come before `count`, the lanes being numbered from `first`."""
+        kind = ir.VectorType(HALF_WORD, lanes)
+        numbers = ir.Constant(kind, list(range(first, first + lanes)))
+        limit = splat(self.builder.trunc(count, HALF_WORD), lanes, self.builder)
+        return self.builder.icmp_signed("<", numbers, limit)
+
+    def load(self, dtype: str, place: Any, lanes: int, mask: Any = None, fill: Any = None) -> Any:
+        """Stored elements as a vector of the computing dtype; `fill` where the mask fails."""
+        memory, mangled, _, size = STORED[dtype]
+        kind = ir.VectorType(memory, lanes)
+        if mask is None:
+            value = self.builder.load(place, typ=kind, align=size)
+        else:
+            value = self.masked_load(place, kind, mangled, size, mask, fill)
+        return self.widened(value, dtype)
+
+    def masked_load(
+        self, place: Any, kind: Any, mangled: str, size: int, mask: Any, fill: Any = None
+    ) -> Any:
+        name = f"llvm.masked.load.v{kind.count}{mangled}.p0"
+        args = [place, ir.Constant(HALF_WORD, size), mask, fill or ir.Constant(kind, None)]
+        return intrinsic(self.builder, name, kind, args)
+
+    def masked_bytes(self, place: Any, mask: Any) -> Any:
+        """Bytes, 0 where the mask fails."""
+        kind = ir.VectorType(BYTE, mask.type.count)
+        return self.masked_load(place, kind, "i8", 1, mask)
+
+    def store(self, dtype: str, value: Any, place: Any, mask: Any = None) -> None:
+        """A vector of the computing dtype to memory, rounded to the stored dtype."""
+        _, mangled, _, size = STORED[dtype]
+        value = self.narrowed(value, dtype)
+        if mask is None:
+            self.builder.store(value, place, align=size)
+        else:
+            name = f"llvm.masked.store.v{value.type.count}{mangled}.p0"
+            args = [value, place, ir.Constant(HALF_WORD, size), mask]
+            intrinsic(self.builder, name, ir.VoidType(), args)
+
+    def prefetch(self, place: Any) -> None:
+        """Fetch a cache line that will be written soon."""
+        flags = [ir.Constant(HALF_WORD, n) for n in (1, 3, 1)]  # to write, near, data
+        intrinsic(self.builder, "llvm.prefetch.p0", ir.VoidType(), [place, *flags])
+
+    def fill_bytes(self, place: Any, count: Any, value: int) -> None:
+        """memset"""
+        args = [place, ir.Constant(BYTE, value), count, ir.Constant(ir.IntType(1), 0)]
+        intrinsic(self.builder, "llvm.memset.p0.i64", ir.VoidType(), args)
+
+    def widened(self, value: Any, dtype: str) -> Any:
+        lanes = value.type.count
+        single = ir.VectorType(FLOAT["float32"], lanes)
+        if dtype == "float16":
+            return self.builder.fpext(value, single)
+        if dtype == "bfloat16":
+            wide = ir.VectorType(HALF_WORD, lanes)
+            shifted = self.builder.shl(
+                self.builder.zext(value, wide), ir.Constant(wide, [16] * lanes)
+            )
+            return self.builder.bitcast(shifted, single)
+        return value
+
+    def narrowed(self, value: Any, dtype: str) -> Any:
+        """Rounded to nearest even; a nan stays a quiet nan."""
+        b, lanes = self.builder, value.type.count
+        if dtype != "float64" and value.type.element == FLOAT["float64"]:
+            value = b.fptrunc(value, ir.VectorType(FLOAT["float32"], lanes))
+        if dtype == "float16":
+            return b.fptrunc(value, ir.VectorType(ir.HalfType(), lanes))
+        if dtype != "bfloat16":
+            return value
+        wide = ir.VectorType(HALF_WORD, lanes)
+
+        def every(number: int) -> Any:
+            return ir.Constant(wide, [number] * lanes)
+
+        pattern = b.bitcast(value, wide)
+        odd = b.and_(b.lshr(pattern, every(16)), every(1))
+        rounded = b.lshr(b.add(b.add(pattern, every(0x7FFF)), odd), every(16))
+        quiet = b.or_(b.lshr(pattern, every(16)), every(0x40))
+        bits = b.select(b.fcmp_unordered("uno", value, value), quiet, rounded)
+        return b.trunc(bits, ir.VectorType(ir.IntType(16), lanes))
+
+    def part(self, value: Any, first: int, count: int) -> Any:
+        """The lanes first to first + count."""
+        picked = ir.Constant(ir.VectorType(HALF_WORD, count), list(range(first, first + count)))
+        return self.builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), picked)
+
+    def fold(self, value: Any, combine: Any) -> Any:
+        """All lanes combined, halves upon halves."""
+        lanes = value.type.count
+        while lanes > 1:
+            lanes //= 2
+            value = combine(self.part(value, 0, lanes), self.part(value, lanes, lanes))
+        return self.builder.extract_element(value, ir.Constant(HALF_WORD, 0))
+
+    def halves(self, value: Any) -> list[Any]:
+        """A vector of either computing dtype as vectors of eight float64."""
+        pieces = [self.part(value, k, 8) for k in range(0, value.type.count, 8)]
+        if value.type.element == FLOAT["float64"]:
+            return pieces
+        wide = ir.VectorType(FLOAT["float64"], 8)
+        return [self.builder.fpext(p, wide) for p in pieces]
+
+    def absolute(self, value: Any, dtype: str) -> Any:
+        name = f"llvm.fabs.v{value.type.count}{MANGLED[dtype]}"
+        return intrinsic(self.builder, name, value.type, [value])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from fastact.activations.directions import Direction
 from fastact.activations.record import Activation
 from fastact.rowwise.record import RowOp
@@ -93,12 +95,22 @@ def docstring(record: Activation, direction: Direction) -> str:
     lines += ["", "References", "----------", *record.sources]
     lines += ["", "Examples", "--------", ">>> import fastact as fa"]
     lines += example(record, direction).replace("\n    ", "\n").split("\n")
-    return "\n".join(lines) + "\n"
+    return wrapped(lines)
+
+
+def wrapped(lines: list[str]) -> str:
+    """The text of a docstring, long lines folded with their indentation."""
+    folded = []
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip()))
+        more = indent + "  " if line.startswith("    f") else indent
+        folded += textwrap.wrap(line, 96, subsequent_indent=more) or [""]
+    return "\n".join(folded) + "\n"
 
 
 def row_docstring(op: RowOp) -> str:
     """The docstring of a row op."""
-    arrays = ", ".join("[[1.0, 2.0, 3.0]]" for _ in op.inputs)
+    arrays = ", ".join("[1.0]" if a in op.per_row else "[[1.0, 2.0, 3.0]]" for a in op.inputs)
     errors = "; ".join(f"{dtype}: {ulp:g}" for dtype, ulp in op.accuracy.items())
     lines = [op.summary, "", f"    {op.formula}", "", op.stable_note, "", "Parameters", "-" * 10]
     for a in op.inputs:
@@ -137,6 +149,6 @@ def row_docstring(op: RowOp) -> str:
         "--------",
         ">>> import fastact as fa",
         f">>> fa.{op.name}({arrays}).shape",
-        "(1, 3)",
+        "(1, 3)" if op.apply else "(1,)",
     ]
-    return "\n".join(lines) + "\n"
+    return wrapped(lines)

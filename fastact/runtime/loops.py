@@ -14,7 +14,7 @@ import numpy as np
 from fastact.activations.directions import Direction
 from fastact.activations.record import Activation
 from fastact.compile import abi
-from fastact.rowwise.record import RowOp
+from fastact.rowwise.record import MASK, Form, RowOp
 from fastact.runtime import state
 from fastact.runtime.numpy_api import keep, words
 
@@ -172,17 +172,20 @@ class Loop:
 
 
 class RowLoop:
-    """One row op and dtype: its block and its tasks."""
+    """One row op, form and dtype: its block and its tasks."""
 
-    def __init__(self, op: RowOp, dtype: str, empty: float) -> None:
-        self.op = op
-        self.dtype = dtype
+    def __init__(self, op: RowOp, dtype: str, empty: float, general: bool = False) -> None:
+        self.form = Form(op, dtype, general)
+        operands = (*op.operands(general), *op.results())
         self.block = words(abi.ROW_LOOP_SLOTS)
-        self.block[abi.LOOP_ARRAYS] = len(op.inputs)
         self.block[abi.LOOP_ITEMSIZE] = ITEMSIZE[dtype]
         self.block[abi.LOOP_STATE] = state.ADDRESS
         self.block[abi.LOOP_INDEX] = len(_loops)
         self.block[abi.LOOP_EMPTY] = int(np.float64(empty).view(np.int64))
+        self.block[abi.LOOP_OPERANDS] = len(operands)
+        self.block[abi.LOOP_AXES] = sum(1 << k for k, o in enumerate(operands) if o.is_row)
+        self.block[abi.LOOP_ALWAYS_NARROW] = int(self.form.has_precise)
+        self.block[abi.LOOP_MASK] = operands.index(MASK) if general else -1
         # Half a nanosecond an entry is what softmax takes on one thread (bench/).
         self.block[abi.LOOP_THRESHOLD] = int(WORTHWHILE * DISPATCH_NANOSECONDS / 0.5)
         _loops.append(self)
@@ -193,24 +196,25 @@ class RowLoop:
 
     @property
     def symbol(self) -> str:
-        return f"fastact_{self.op.name}_{self.dtype}"
+        general = "_general" if self.form.general else ""
+        return f"fastact_{self.form.op.name}{general}_{self.form.dtype}"
 
     def build(self) -> bytes:
-        from fastact.compile.build import build_rows
+        from fastact.compile.row_objects import build_rows
 
-        return build_rows(self.op, self.dtype, self.symbol)
+        return build_rows(self.form, self.symbol)
 
     def resolve(self, broadcast: bool) -> None:
         """Fill the slots of the tasks."""
         with _lock:
             if self.block[abi.LOOP_ROW_ENTRIES]:
                 return
-            symbols = tuple(f"{self.symbol}_{name}" for name in abi.ROW_ENTRIES)
-            if symbols[0] not in _kernels:
-                addresses = load(self.symbol, symbols, self.build)
-                _kernels.update(zip(symbols, addresses, strict=True))
-            for k, name in reversed(list(enumerate(symbols))):
-                self.block[abi.LOOP_ROW_ENTRIES + k] = _kernels[name]
+            symbols = {n: f"{self.symbol}_{n}" for n in self.form.entries}
+            if symbols["rows"] not in _kernels:
+                addresses = load(self.symbol, tuple(symbols.values()), self.build)
+                _kernels.update(zip(symbols.values(), addresses, strict=True))
+            for name, symbol in reversed(symbols.items()):
+                self.block[abi.LOOP_ROW_ENTRIES + abi.ROW_ENTRIES.index(name)] = _kernels[symbol]
 
 
 _kernels: dict[str, int] = {}

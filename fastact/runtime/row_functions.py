@@ -1,4 +1,4 @@
-"""Row ops -> the public Python functions, with an axis."""
+"""Row ops -> the public Python functions, with an axis, a mask and a policy for empty rows."""
 
 from __future__ import annotations
 
@@ -11,68 +11,254 @@ import numpy as np
 
 from fastact.rowwise.record import RowOp
 from fastact.runtime.docs import row_docstring
-from fastact.runtime.functions import check_dtypes, on_first_call
+from fastact.runtime.functions import check_dtypes, foreign, on_first_call
 from fastact.runtime.ufuncs import gufunc
 
+# A call without options goes straight to the ufunc; everything else is sorted out in `call_rows`.
 TEMPLATE = """
-def {name}({arrays}, axis=-1, *, out=None, dtype=None, casting="same_kind"):
-    try:
-        if axis == -1 and dtype is None and casting == "same_kind":
+def {name}({arrays}, axis=-1, *, {signature}):
+    if axis == -1 and {defaults}dtype is None and casting == "same_kind":
+        try:
             return _rows({arrays}, out=out)
-        return _rows({arrays}, axis=_axis(axis), out=out, dtype=dtype, casting=casting)
-    except (TypeError, ValueError) as error:
-        return _retry(error, ({arrays},), axis, out, dtype, casting)
+        except (TypeError, ValueError):
+            pass
+    return _call(({arrays},), axis, out, dtype, casting, {options})
 """
+UNLIMITED = np.int64(1 << 62)
+FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
-def make_check_axis(name: str) -> Callable[[Any], int]:
-    def check_axis(axis: Any) -> int:
-        if isinstance(axis, bool) or not hasattr(axis, "__index__"):
-            raise TypeError(f"{name}: axis must be an integer, got {axis!r}")
-        return int(axis.__index__())
+def options_of(op: RowOp) -> dict[str, Any]:
+    """The options of a row op's function, and their defaults."""
+    options: dict[str, Any] = {}
+    if op.many_axes:
+        options["keepdims"] = False
+    if op.scalable:
+        options |= {"temperature": 1.0, "scale": 1.0}
+    options["where"] = True
+    if op.policy:
+        options["empty"] = op.policy
+    return options
 
-    return check_axis
+
+def empty_value(op: RowOp, empty: Any) -> float:
+    """The value that stands for an empty row under a policy."""
+    if empty not in ("nan", "zero"):
+        raise ValueError(f"{op.name}: empty must be 'nan' or 'zero', got {empty!r}")
+    return math.nan if empty == "nan" else op.empty
 
 
-def make_retry(op: RowOp) -> Callable[..., Any]:
-    """What happens after an error: a scalar is a row of one; else an answer."""
+def check_axis(name: str, axis: Any) -> int:
+    if isinstance(axis, bool) or not hasattr(axis, "__index__"):
+        raise TypeError(f"{name}: axis must be an integer, got {axis!r}")
+    return int(axis.__index__())
 
-    def retry(
-        error: Exception, arrays: tuple[Any, ...], axis: Any, out: Any, dtype: Any, casting: Any
-    ) -> Any:
-        options = {"dtype": dtype, "casting": casting}
-        if axis in (-1, 0) and all(np.ndim(a) == 0 for a in arrays):
-            check_dtypes(op.name, dict(zip(op.inputs, arrays, strict=True)))
-            result = gufunc(op, math.nan)(*(np.reshape(a, (1,)) for a in arrays), **options)
-            if out is None:
-                return result[0]
-            target = out[0] if isinstance(out, tuple) else out
-            target[...] = result[0]
-            return target
-        if isinstance(error, TypeError):
-            check_dtypes(op.name, dict(zip(op.inputs, arrays, strict=True)))
-        shapes = " and ".join(
-            f"{name} of shape {np.shape(a)}" for name, a in zip(op.inputs, arrays, strict=True)
-        )
-        if isinstance(error, np.exceptions.AxisError):
-            raise ValueError(f"{op.name}: axis {axis} is out of bounds for {shapes}") from None
-        if len({np.shape(a)[-1:] for a in arrays}) > 1:
-            raise ValueError(f"{op.name}: {shapes} do not match") from None
+
+def check_factor(name: str, temperature: Any, scale: Any) -> float:
+    """What x is multiplied by."""
+    for word, value in (("temperature", temperature), ("scale", scale)):
+        if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
+            raise TypeError(f"{name}: {word} must be a real number, got {value!r}")
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"{name}: temperature must be finite and positive, got {temperature!r}")
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"{name}: scale must be finite and positive, got {scale!r}")
+    factor = float(scale) / float(temperature)
+    if not (math.isfinite(factor) and factor > 0):
+        raise ValueError(f"{name}: scale / temperature must be finite and positive, got {factor!r}")
+    return factor
+
+
+def check_mask(name: str, where: Any, shape: tuple[int, ...]) -> Any:
+    """The mask, of the shape of x."""
+    mask = np.asanyarray(where)
+    if mask.dtype != bool:
+        raise TypeError(f"{name}: where must be boolean, got {mask.dtype}")
+    try:
+        return np.broadcast_to(mask, shape)
+    except ValueError:
+        raise ValueError(
+            f"{name}: where of shape {mask.shape} does not broadcast against x of shape {shape}"
+        ) from None
+
+
+def explain(op: RowOp, error: Exception, arrays: tuple[Any, ...], axis: Any, out: Any) -> None:
+    """Raise what NumPy raised, in words that name the op and the argument at fault."""
+    named = dict(zip(op.inputs, arrays, strict=True))
+    if any(map(foreign, arrays)):
         raise error
+    if isinstance(error, TypeError):
+        check_dtypes(op.name, named)
+        raise error
+    shapes = " and ".join(f"{name} of shape {np.shape(a)}" for name, a in named.items())
+    if isinstance(error, np.exceptions.AxisError):
+        raise ValueError(f"{op.name}: axis {axis} is out of bounds for {shapes}") from None
+    target = out[0] if isinstance(out, tuple) else out
+    if isinstance(target, np.ndarray) and not target.flags.writeable:
+        raise ValueError(f"{op.name}: out is read-only; it must be writeable") from None
+    if target is None:
+        raise ValueError(f"{op.name}: {shapes} do not match") from None
+    raise ValueError(
+        f"{op.name}: {shapes} and out of shape {np.shape(target)} do not match"
+    ) from None
 
-    return retry
+
+def result_dtype(arrays: list[Any], dtype: Any) -> np.dtype[Any]:
+    """The dtype that the ufunc will choose: that of np.exp for integers."""
+    if dtype is not None:
+        return np.dtype(dtype)
+    common = np.result_type(*arrays)
+    return common if common.name in FLOATS else np.exp(np.empty(0, common)).dtype
+
+
+def like_input(op: RowOp, arrays: list[Any], axis: int, dtype: Any) -> np.ndarray | None:
+    """An output laid out as the input: NumPy would lay it out along the axis."""
+    x = arrays[-1]
+    if not op.apply or axis in (-1, np.ndim(x) - 1) or any(map(foreign, arrays)):
+        return None
+    shapes = {
+        np.shape(a) for name, a in zip(op.inputs, arrays, strict=True) if name not in op.per_row
+    }
+    if len(shapes) > 1 or not -x.ndim <= axis < x.ndim:
+        return None
+    return np.empty_like(x, dtype=result_dtype(arrays, dtype), subok=False)
+
+
+def flattened(name: str, x: Any, axes: Any) -> tuple[tuple[int, ...], Any]:
+    """The axes of a reduction, in order, and a function that makes them the last one."""
+    ndim = np.ndim(x)
+    chosen = range(ndim) if axes is None else [check_axis(name, a) for a in axes]
+    for axis in chosen:
+        if not -ndim <= axis < ndim:
+            raise ValueError(f"{name}: axis {axis} is out of bounds for x of shape {np.shape(x)}")
+    positive = tuple(sorted(a % ndim for a in chosen))
+    if len(set(positive)) < len(positive):
+        raise ValueError(f"{name}: axis {axes!r} names an axis twice")
+
+    def flatten(array: Any) -> Any:
+        moved = np.moveaxis(array, positive, range(ndim - len(positive), ndim))
+        return moved.reshape(*moved.shape[: ndim - len(positive)], -1)
+
+    return positive, flatten
+
+
+def call_rows(
+    op: RowOp,
+    arrays: tuple[Any, ...],
+    axis: Any,
+    out: Any,
+    dtype: Any,
+    casting: Any,
+    *,
+    keepdims: bool = False,
+    temperature: Any = 1.0,
+    scale: Any = 1.0,
+    where: Any = True,
+    empty: Any = "nan",
+    limit: Any = None,
+) -> Any:
+    """A call with options."""
+    value = empty_value(op, empty)
+    factor = check_factor(op.name, temperature, scale)
+    given = arrays
+    if op.many_axes and (axis is None or isinstance(axis, tuple)):
+        return over_axes(op, arrays, axis, out, dtype, casting, keepdims, where, empty)
+    axis = check_axis(op.name, axis)
+    inputs = [a if foreign(a) else np.asanyarray(a) for a in arrays]
+    x = inputs[-1]
+    scalar = not foreign(x) and x.ndim == 0 and axis in (-1, 0)
+    if scalar:
+        check_dtypes(op.name, dict(zip(op.inputs, arrays, strict=True)))
+        inputs = [
+            a if n in op.per_row else a.reshape(1) for n, a in zip(op.inputs, inputs, strict=True)
+        ]
+        where = where if where is True else np.reshape(where, 1)
+        axis = -1
+    if keepdims and op.per_row and not scalar:
+        inputs[0] = np.squeeze(inputs[0], axis)
+    operands: list[Any] = list(inputs)
+    general = where is not True or factor != 1.0 or limit is not None
+    if general:
+        operands += [check_mask(op.name, where, inputs[-1].shape)]
+        operands += [UNLIMITED if limit is None else limit]
+        operands += [np.float64(factor)] if op.scalable else []
+    target = out[0] if isinstance(out, tuple) else out
+    if target is None and not scalar:
+        target = like_input(op, inputs, axis, dtype)
+    elif target is not None and (scalar and op.apply):
+        target = np.reshape(target, 1)
+    elif target is not None and keepdims and op.value and not scalar:
+        target = np.squeeze(target, axis)
+    try:
+        result = gufunc(op, value, general)(
+            *operands, axis=axis, out=target, dtype=dtype, casting=casting
+        )
+    except (TypeError, ValueError) as error:
+        explain(op, error, given, axis, out)
+    if out is not None:
+        return out[0] if isinstance(out, tuple) else out
+    if scalar and op.apply:
+        return result[0]
+    return np.expand_dims(result, axis) if keepdims and op.value and not scalar else result
+
+
+def over_axes(
+    op: RowOp,
+    arrays: tuple[Any, ...],
+    axis: Any,
+    out: Any,
+    dtype: Any,
+    casting: Any,
+    keepdims: bool,
+    where: Any,
+    empty: Any,
+) -> Any:
+    """A reduction over several axes, or all: over one axis that they are flattened to."""
+    x = np.asanyarray(arrays[-1])
+    axes, flatten = flattened(op.name, x, axis)
+    mask = where if where is True else flatten(check_mask(op.name, where, x.shape))
+    rows = flatten(x)
+    options = {"where": mask, "empty": empty}
+    if op.value:
+        target = out[0] if isinstance(out, tuple) else out
+        if target is not None and keepdims:
+            target = np.squeeze(target, axes)
+        result = call_rows(op, (rows,), -1, target, dtype, casting, **options)
+        if out is not None:
+            return out[0] if isinstance(out, tuple) else out
+        return np.expand_dims(result, axes) if keepdims else result
+    dy = np.asanyarray(arrays[0])
+    if keepdims:
+        dy = np.squeeze(dy, axes)
+    flat = call_rows(op, (dy, rows), -1, None, dtype, casting, **options)
+    kept = [n for k, n in enumerate(x.shape) if k not in axes]
+    shaped = flat.reshape(*kept, *(x.shape[a] for a in axes))
+    result = np.moveaxis(shaped, range(len(kept), x.ndim), axes)
+    if out is None:
+        return result
+    target = out[0] if isinstance(out, tuple) else out
+    np.copyto(target, result, casting=casting)
+    return target
 
 
 @cache
 def row_function(op: RowOp) -> Callable[..., Any]:
     """The public function of a row op."""
-    scope: dict[str, Any] = {
-        "_axis": make_check_axis(op.name),
-        "_retry": make_retry(op),
-        "__name__": "fastact",
-    }
-    on_first_call(scope, "_rows", partial(gufunc, op, math.nan))
-    exec(TEMPLATE.format(name=op.name, arrays=", ".join(op.inputs)), scope)
+    options = options_of(op)
+    scope: dict[str, Any] = {"_call": partial(call_rows, op), "__name__": "fastact"}
+    on_first_call(scope, "_rows", partial(gufunc, op, empty_value(op, op.policy or "nan")))
+    signature = {**options, "out": None, "dtype": None, "casting": "same_kind"}
+    source = TEMPLATE.format(
+        name=op.name,
+        arrays=", ".join(op.inputs),
+        signature=", ".join(f"{name}={default!r}" for name, default in signature.items()),
+        defaults="".join(
+            f"{name} {'is' if default is True else '=='} {default!r} and "
+            for name, default in options.items()
+        ),
+        options=", ".join(f"{name}={name}" for name in options),
+    )
+    exec(source, scope)
     made: Callable[..., Any] = scope[op.name]
     made.__doc__ = row_docstring(op)
     made.__module__ = "fastact"

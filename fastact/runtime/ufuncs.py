@@ -13,7 +13,7 @@ import numpy as np
 
 from fastact.activations.directions import Direction
 from fastact.activations.record import Activation
-from fastact.rowwise.record import RowOp
+from fastact.rowwise.record import Operand, RowOp
 from fastact.runtime.loops import COMPUTING, Loop, RowLoop, driver_entry, loop_addresses
 from fastact.runtime.numpy_api import make_ufunc, register_loop, words
 
@@ -77,16 +77,21 @@ def ufunc(record: Activation, direction: Direction, defaults: bool) -> np.ufunc:
 
 
 @cache
-def gufunc(op: RowOp, empty: float) -> np.ufunc:
+def gufunc(op: RowOp, empty: float, general: bool = False) -> np.ufunc:
     """The generalized ufunc of a row op; `empty` is the value of a row with nothing in it."""
+    inputs, results = op.operands(general), op.results()
+
+    def core(operands: tuple[Operand, ...]) -> str:
+        return ",".join("(n)" if o.is_row else "()" for o in operands)
+
     return build(
         op.name,
         op.summary,
         "row_loop",
-        lambda dtype: RowLoop(op, dtype, empty),
-        lambda dtype: [dtype] * (len(op.inputs) + 1),
-        1,
-        ",".join(["(n)"] * len(op.inputs)) + "->(n)",
+        lambda dtype: RowLoop(op, dtype, empty, general),
+        lambda dtype: [o.dtype or dtype for o in (*inputs, *results)],
+        len(results),
+        f"{core(inputs)}->{core(results)}",
     )
 
 
