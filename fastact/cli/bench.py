@@ -76,7 +76,7 @@ def bench(
 
     cases = grid(ops, values(direction, preset.directions), dtypes, sizes)
     if not cases:
-        raise fail(f"{', '.join(ops)}: no such direction; `fastact list` shows what there is")
+        raise fail(f"{', '.join(ops)}: nothing to measure in this direction")
 
     here = machine.describe()
     if not as_json:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fastact.activations.directions import DIRECTIONS
-from fastact.measure.catalogue import directions_of, is_rowwise
+from fastact.measure.catalogue import directions_of, is_rowwise, keeps_shape
 
 ITEMSIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 DTYPES = tuple(ITEMSIZE)
@@ -95,6 +95,6 @@ def grid(
         for dtype in dtypes
         for size in sizes
         for direction in directions
-        for op in ops
+        for op in filter(keeps_shape, ops)
         for case in cases_of(op, direction, dtype, size)
     ]

@@ -6,7 +6,7 @@ from typing import Any
 
 import fastact as fa
 from fastact.activations.directions import DIRECTIONS
-from fastact.rowwise.softmax import ROW_OPS
+from fastact.registry import ROW_OPS
 
 # Row-wise operations have a record of their own for each direction.
 ROW_RECORDS = {record.name: record for record in ROW_OPS}
@@ -16,7 +16,12 @@ ROWWISE = tuple(name for name in ROW_RECORDS if not name.endswith(SUFFIXES))
 
 def operations() -> tuple[str, ...]:
     """The names of all operations, elementwise first."""
-    return tuple(dict.fromkeys((*fa.names(), *ROWWISE)))
+    return fa.names()
+
+
+def keeps_shape(op: str) -> bool:
+    """Whether results have the shape of the input; reductions are listed, but not measured."""
+    return not is_rowwise(op) or record_of(op).apply is not None
 
 
 def is_rowwise(op: str) -> bool:

@@ -12,7 +12,10 @@ KEEPS_OUTPUT = {
     "sigmoid": "torch.ops.aten.sigmoid_backward.grad_input(dy, y, grad_input=out)",
     "tanh": "torch.ops.aten.tanh_backward.grad_input(dy, y, grad_input=out)",
     "relu": "torch.ops.aten.threshold_backward.grad_input(dy, y, 0, grad_input=out)",
-    "softmax": ("torch.ops.aten._softmax_backward_data.out(dy, y, axis, dy.dtype, grad_input=out)"),
+    "softmax": "torch.ops.aten._softmax_backward_data.out(dy, y, axis, dy.dtype, grad_input=out)",
+    "log_softmax": (
+        "torch.ops.aten._log_softmax_backward_data.out(dy, y, axis, dy.dtype, out=out)"
+    ),
 }
 
 # Operations of which it keeps the input.
@@ -37,6 +40,7 @@ FORWARD = {
     "elu": "torch.ops.aten.elu.out(x, alpha, out=out)",
     "swish": "torch.ops.aten.silu.out(x, out=out)",
     "softmax": "torch.ops.aten._softmax.out(x, axis, False, out=out)",
+    "log_softmax": "torch.ops.aten._log_softmax.out(x, axis, False, out=out)",
 }
 
 FORMS = {
