@@ -10,7 +10,7 @@ from fastact.measure.cases import ALL_CORES_FROM, DTYPES, size_name
 from fastact.measure.display import ACCURACY_COLUMNS, error, number, times
 from fastact.measure.results import PEERS, Timing
 
-LARGE = 16 << 20
+LARGE = 1 << 20
 IN_CACHE = 16 << 10
 TINY = 16
 

@@ -5,7 +5,7 @@ import pytest
 
 from fastact.measure import reference
 from fastact.measure.cases import Case, cases_of, size_name
-from fastact.measure.catalogue import directions_of, operations
+from fastact.measure.catalogue import directions_of, keeps_shape, operations
 from fastact.measure.check import check
 from fastact.measure.expressions import with_out
 from fastact.measure.operands import operand

@@ -3,20 +3,20 @@
 import re
 from functools import cache
 
-import numpy as np
 import ops
 import pytest
 
 import fastact as fa
 from fastact.activations.directions import DIRECTIONS
-from fastact.rowwise.softmax import ROW_OPS
+from fastact.registry import ROW_OPS
+from fastact.rowwise.record import Form
 from fastact.runtime import store
 
 pytest.importorskip("numba")
 
-from fastact.compile import build
 from fastact.compile.build import emit, kernel_module, module_of
 from fastact.compile.loading import cpu_features, target_machine
+from fastact.compile.row_objects import build_rows
 
 X86 = target_machine().triple.split("-")[0] in ("x86_64", "amd64")
 pytestmark = pytest.mark.skipif(not X86, reason="reads x86-64 assembly")
@@ -182,28 +182,29 @@ def test_the_readers_can_fail():
 
 
 ROWS = {op.name: op for op in ROW_OPS}
+FORMS = [(name, general) for name in ROWS for general in (False, True)]
 
 
 @pytest.mark.parametrize("dtype", ops.NATIVE, ids=str)
-def test_rows_are_packed(dtype, monkeypatch):
-    """Softmax: exponentials in packed fma, the sums in whole registers, nothing called."""
-    monkeypatch.setattr(build, "emit", target_machine().emit_assembly)
-    text = build.build_rows(ROWS["softmax"], dtype.name, "fastact_under_test")
+@pytest.mark.parametrize(("name", "general"), FORMS, ids=str)
+def test_rows_are_packed(name, general, dtype, monkeypatch):
+    """Whole registers in the loops, and exponentials in packed fma."""
+    machine = target_machine()
+    monkeypatch.setattr(machine, "emit_object", lambda m: machine.emit_assembly(m).encode())
+    form = Form(ROWS[name], dtype.name, general)
+    text = build_rows(form, "fastact_under_test").decode()
     assert calls(text) <= MAY_CALL
-    suffix = SUFFIX[dtype.name]
-    fma = rf"\bvfn?m(?:add|sub)[123]{{3}}{suffix}\b.*%{WIDEST}"
-    exponentials = [loop for loop in loops(text) if len(re.findall(fma, loop)) >= 4]
-    assert exponentials
-    for needed in ("max", "add", "mul"):
-        assert any(re.search(rf"\bv{needed}{suffix}\b.*%{WIDEST}", loop) for loop in loops(text))
+    packed = vector_loops(text, WIDEST)
+    fma = rf"\bvfn?m(?:add|sub)[123]{{3}}{SUFFIX[dtype.name]}\b.*%{WIDEST}"
+    exponentials = [loop for loop in packed if len(re.findall(fma, loop)) >= 4]
+    assert bool(exponentials) == ("exp" in ROWS[name].numpy)
     for loop in exponentials:
-        assert not re.findall(rf"\bv?(?:{ARITHMETIC})s[sd]\b.*", loop)
+        assert not re.findall(rf"\bv?(?:{ARITHMETIC})s[sdh]\b.*", loop)
 
 
 @pytest.mark.skipif("linux" not in target_machine().triple, reason="reads ELF")
 @pytest.mark.parametrize("dtype", ops.DTYPES, ids=str)
-@pytest.mark.parametrize("name", ROWS)
-def test_row_object_needs_no_library(name, dtype):
-    x = np.ones((2, 3), dtype)
-    getattr(fa, name)(*[x] * len(ROWS[name].inputs))
-    assert undefined_symbols(store.get(f"fastact_{name}_{dtype.name}")) <= MAY_CALL
+@pytest.mark.parametrize(("name", "general"), FORMS, ids=str)
+def test_row_object_needs_no_library(name, general, dtype):
+    code = build_rows(Form(ROWS[name], dtype.name, general), "fastact_under_test")
+    assert undefined_symbols(code) <= MAY_CALL
