@@ -35,11 +35,15 @@ def {name}({arrays}{signature}, out=None, where=True, dtype=None, casting="same_
     except (TypeError, ValueError) as error:
         return _explain("{name}", error, {named}, out, where)
 """
-ONE_OUTPUT = """{defaults}return _default({arrays}, out)
-            return _general({arrays}{checked}, out)"""
-TWO_OUTPUTS = """if out is None:
+NO_OUT = """if out is None:
                 {defaults}return _default({arrays})
                 return _general({arrays}{checked})"""
+OUT = """
+            if type(out) is _array:
+                {defaults}return _default({arrays}, out)
+                return _general({arrays}{checked}, out)
+            {defaults}return _default({arrays}, out=out)
+            return _general({arrays}{checked}, out=out)"""
 OPTIONS = ("out=out", "out=(None, None) if out is None else out")
 
 
@@ -125,6 +129,7 @@ def function(record: Activation, direction: Direction) -> Callable[..., Any]:
     name = record.name + direction.suffix
     scope: dict[str, Any] = {
         "_explain": explain,
+        "_array": np.ndarray,
         "__name__": "fastact",
     }
     signature = checked = ""
@@ -148,7 +153,7 @@ def function(record: Activation, direction: Direction) -> Callable[..., Any]:
     source = TEMPLATE.format(
         **words,
         signature=signature,
-        plain=(TWO_OUTPUTS if two else ONE_OUTPUT).format(**words),
+        plain=(NO_OUT if two else NO_OUT + OUT).format(**words),
         options=f"{OPTIONS[two]}, where=where, dtype=dtype, casting=casting",
         named="{" + ", ".join(f"'{n}': {n}" for n in operands) + "}",
     )

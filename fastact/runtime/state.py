@@ -139,4 +139,7 @@ if HAS_POOL:
     os.register_at_fork(after_in_child=reset_pool)
 reset_pool()
 set_num_threads(initial_threads()[0])
-set_target(os.environ.get("FASTACT_TARGET", "auto"))
+try:
+    set_target(os.environ.get("FASTACT_TARGET") or "auto")
+except ValueError as _error:
+    raise ValueError(f"FASTACT_TARGET: {_error}") from None

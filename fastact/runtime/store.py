@@ -28,7 +28,10 @@ def root() -> Path | None:
     if not chosen:
         from platformdirs import user_cache_dir
 
-        chosen = os.path.join(user_cache_dir("fastact", appauthor=False), "objects")
+        try:
+            chosen = os.path.join(user_cache_dir("fastact", appauthor=False), "objects")
+        except RuntimeError:  # no home
+            return None
     path = Path(chosen)
     return path if path.is_absolute() else None
 
@@ -78,10 +81,16 @@ def folder() -> Path | None:
         if base is None:
             return None
         place = base / key()
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for made in (base, place):
+            made.mkdir(mode=0o700, parents=True, exist_ok=True)
         return None if problem(base) or problem(place) else place
     except OSError:
         return None
+
+
+def digest_of(name: str, code: bytes) -> bytes:
+    """The digest of an object under its name: one object does not pass for another."""
+    return hashlib.sha256(name.encode() + b"\0" + code).digest()
 
 
 def get(name: str) -> bytes | None:
@@ -99,7 +108,7 @@ def get(name: str) -> bytes | None:
     except OSError:
         return None
     digest, code = content[:DIGEST], content[DIGEST:]
-    return code if hashlib.sha256(code).digest() == digest else None
+    return code if digest_of(name, code) == digest else None
 
 
 def put(name: str, code: bytes) -> None:
@@ -111,7 +120,7 @@ def put(name: str, code: bytes) -> None:
     try:
         descriptor, temporary = tempfile.mkstemp(dir=place, prefix=".new-")
         with open(descriptor, "wb") as file:
-            file.write(hashlib.sha256(code).digest() + code)
+            file.write(digest_of(name, code) + code)
         os.replace(temporary, place / name)
     except OSError:
         if temporary is not None:
