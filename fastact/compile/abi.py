@@ -109,7 +109,6 @@ R_CONSTANTS = JOB_CONTEXT + 4  # address of the results of a long row's reductio
 R_PARTIAL = JOB_CONTEXT + 5  # address of PARTIAL_SLOTS float64 per block
 R_STAGE = JOB_CONTEXT + 6  # address of the driver's function that makes an operand contiguous
 R_UNSTAGE = JOB_CONTEXT + 7  # and of the one that brings a result to its place
-R_MASK = JOB_CONTEXT + 8  # the operand that is a mask, or -1
 R_ITEMSIZE = JOB_CONTEXT + 9  # bytes per element of the row operands
 R_ROWS = JOB_CONTEXT + 10  # address of the task for rows taken one by one
 R_POINTERS = JOB_CONTEXT + 12
@@ -118,7 +117,6 @@ R_INNER = R_OUTER + MAX_OPERANDS
 JOB_SLOTS = R_INNER + MAX_OPERANDS
 
 PARTIAL_SLOTS = 8  # a block's maximum, its k, and up to six sums
-MAX_SUMS = PARTIAL_SLOTS - 2
 
 # A row loop's block in place of the two kernels: its entry points.
 ROW_ENTRIES = ("rows", "columns", "narrow", "partial", "combine", "apply")

@@ -68,7 +68,7 @@ def narrow(builder: Any, value: Any, dtype: str) -> Any:
     return value
 
 
-SCOPES = ("inputs", "outputs", "sums", "weights")
+SCOPES = ("inputs", "outputs")
 
 
 def tag(instruction: Any, module: ir.Module, scope: str) -> None:
