@@ -12,6 +12,12 @@ make_environment=${test_command%% && "$python" -m pytest*}
 echo "+ $make_environment"
 eval "$make_environment"
 
+# The libraries that fastact plugs into, so that no test of an adapter is skipped. PyTorch only
+# where a CPU build is at hand: the default one brings gigabytes of CUDA along.
+"$python" -m pip install -q -e ".[integrations]"
+"$python" -m pip install -q "torch==2.13.0+cpu" ||
+    echo "no CPU build of PyTorch here: tests against it are skipped"
+
 echo "+ ruff, mypy"
 "$python" -m ruff check .
 "$python" -m ruff format --check .
