@@ -76,6 +76,11 @@ def splat(value: Any, lanes: int, builder: Any = None) -> Any:
     return builder.shuffle_vector(one, undefined, zeros)
 
 
+def is_integer(value: Any) -> bool:
+    """Whether a value, or each lane of it, is an integer."""
+    return isinstance(getattr(value.type, "element", value.type), ir.IntType)
+
+
 def intrinsic(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
     """Call an LLVM intrinsic of this full name."""
     kind = ir.FunctionType(result, [a.type for a in args])
@@ -90,8 +95,9 @@ class Vectors:
         self.builder = builder
         self.dtype = dtype
         self.lanes = lanes
-        self.type = ir.VectorType(FLOAT[dtype], lanes)
-        self.integers = ir.VectorType(INTEGER[dtype], lanes)
+        self.walk: type[Walk] = Walk
+        self.type: Any = ir.VectorType(FLOAT[dtype], lanes)
+        self.integers: Any = ir.VectorType(INTEGER[dtype], lanes)
 
     def constant(self, value: float) -> Any:
         return splat(ir.Constant(FLOAT[self.dtype], float(value)), self.lanes)
@@ -106,7 +112,7 @@ class Vectors:
     def call(self, scalar: Scalar, args: list[Any]) -> list[Any]:
         """The values that a scalar returns for these vectors."""
         source = scalar.source(self.dtype)
-        return Walk(self, source, dict(zip(parameters(scalar), args, strict=True))).results()
+        return self.walk(self, source, dict(zip(parameters(scalar), args, strict=True))).results()
 
     def bind(self, scalar: Any, names: dict[str, Any]) -> list[Any]:
         """The same, each argument taken by its name; a callable value is made when needed."""
@@ -167,13 +173,13 @@ class Walk:
             if isinstance(node.operand, ast.Constant):
                 value: Any = node.operand.value
                 return self.literal(-value, node)
-            return self.builder.fneg(self.value(node.operand))
+            return self.negative(self.value(node.operand))
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Invert):
             return self.builder.not_(self.value(node.operand))
         if isinstance(node, ast.Compare) and len(node.ops) == 1:
             a, b = self.value(node.left), self.value(node.comparators[0])
             sign = COMPARISONS[type(node.ops[0])]
-            if isinstance(a.type.element, ir.IntType):
+            if is_integer(a):
                 return self.builder.icmp_signed(sign, a, b)
             if sign == "!=":
                 return self.builder.fcmp_unordered(sign, a, b)
@@ -200,10 +206,16 @@ class Walk:
 
     def binary(self, node: ast.BinOp) -> Any:
         a, b = self.value(node.left), self.value(node.right)
-        table = LOGICAL if isinstance(a.type.element, ir.IntType) else OPERATORS
+        table = LOGICAL if is_integer(a) else OPERATORS
         if type(node.op) not in table:
             raise self.refusal(node)
-        return getattr(self.builder, table[type(node.op)])(a, b)
+        return self.operator(table[type(node.op)], a, b)
+
+    def operator(self, name: str, a: Any, b: Any) -> Any:
+        return getattr(self.builder, name)(a, b)
+
+    def negative(self, a: Any) -> Any:
+        return self.builder.fneg(a)
 
     def called(self, node: ast.Call) -> list[Any]:
         assert isinstance(node.func, ast.Name)

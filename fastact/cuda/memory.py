@@ -1,0 +1,164 @@
+"""Loads and stores of kernels, as LLVM code; addresses are integers into global memory.
+
+A vector access moves 16 bytes by one instruction. Half types are widened as they are loaded and
+rounded as they are stored, so a kernel sees the computing dtype alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.cuda import types
+from numba.cuda.extending import intrinsic
+
+from fastact.compile.kernels import narrow, widen
+from fastact.cuda.kinds import COMPUTING, ITEMSIZE, VECTOR_BYTES
+
+GLOBAL = 1  # NVVM's address space of global memory
+STORED = {
+    "float16": ir.HalfType(),
+    "bfloat16": ir.IntType(16),
+    "float32": ir.FloatType(),
+    "float64": ir.DoubleType(),
+    "bool": ir.IntType(8),
+    "int64": ir.IntType(64),
+}
+NUMBA = {"float32": types.float32, "float64": types.float64}
+WORD = ir.IntType(32)
+PAIR = {"float16": ir.VectorType(ir.HalfType(), 2), "bfloat16": ir.VectorType(ir.IntType(16), 2)}
+
+
+def address(builder: Any, base: Any, index: Any, kind: Any) -> Any:
+    """The address of element `index` of elements of an LLVM type."""
+    pointer = builder.inttoptr(base, kind.as_pointer(GLOBAL))
+    return builder.gep(pointer, [index], source_etype=kind)
+
+
+def lane(k: int) -> Any:
+    return ir.Constant(WORD, k)
+
+
+def loader(dtype: str) -> Any:
+    """load(address, index): one element in the computing dtype."""
+    kind = STORED[dtype]
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        base, index = args
+        place = address(builder, base, index, kind)
+        value = builder.load(place, align=ITEMSIZE[dtype], typ=kind)
+        return widen(builder, value, dtype)
+
+    @intrinsic
+    def load(typingctx, base, index):
+        return NUMBA[COMPUTING[dtype]](base, index), codegen
+
+    return load
+
+
+def storer(dtype: str) -> Any:
+    """store(address, index, value): one element, rounded to the dtype."""
+    kind = STORED[dtype]
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        base, index, value = args
+        place = address(builder, base, index, kind)
+        builder.store(narrow(builder, value, dtype), place, align=ITEMSIZE[dtype])
+        return context.get_dummy_value()
+
+    @intrinsic
+    def store(typingctx, base, index, value):
+        return types.void(base, index, value), codegen
+
+    return store
+
+
+def vector_type(dtype: str) -> Any:
+    """Sixteen bytes of a dtype; pairs of halves travel as words."""
+    size = ITEMSIZE[dtype]
+    if size == 2:
+        return ir.VectorType(WORD, 4)
+    return ir.VectorType(STORED[dtype], VECTOR_BYTES // size)
+
+
+def vector_loader(dtype: str) -> Any:
+    """load_vector(address, index): the elements of the index-th sixteen bytes, as a tuple."""
+    kind, lanes = vector_type(dtype), VECTOR_BYTES // ITEMSIZE[dtype]
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        base, index = args
+        place = address(builder, base, index, kind)
+        vector = builder.load(place, align=VECTOR_BYTES, typ=kind)
+        elements = [builder.extract_element(vector, lane(k)) for k in range(kind.count)]
+        if dtype in PAIR:
+            pairs = [builder.bitcast(word, PAIR[dtype]) for word in elements]
+            elements = [builder.extract_element(p, lane(k)) for p in pairs for k in range(2)]
+        values = [widen(builder, e, dtype) for e in elements]
+        return context.make_tuple(builder, signature.return_type, values)
+
+    @intrinsic
+    def load_vector(typingctx, base, index):
+        result = types.UniTuple(NUMBA[COMPUTING[dtype]], lanes)
+        return result(base, index), codegen
+
+    return load_vector
+
+
+def vector_storer(dtype: str) -> Any:
+    """store_vector(address, index, values): a tuple to the index-th sixteen bytes."""
+    kind, lanes = vector_type(dtype), VECTOR_BYTES // ITEMSIZE[dtype]
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        base, index, values = args
+        elements = [narrow(builder, builder.extract_value(values, k), dtype) for k in range(lanes)]
+        if dtype in PAIR:
+            pairs = zip(elements[::2], elements[1::2], strict=True)
+            elements = [builder.bitcast(packed(builder, p, PAIR[dtype]), WORD) for p in pairs]
+        vector = packed(builder, elements, kind)
+        builder.store(vector, address(builder, base, index, kind), align=VECTOR_BYTES)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def store_vector(typingctx, base, index, values):
+        return types.void(base, index, values), codegen
+
+    return store_vector
+
+
+def packed(builder: Any, elements: Any, kind: Any) -> Any:
+    """Elements as one vector."""
+    vector = ir.Constant(kind, ir.Undefined)
+    for k, element in enumerate(elements):
+        vector = builder.insert_element(vector, element, lane(k))
+    return vector
+
+
+def integer_operation(name: str) -> Any:
+    """A binary instruction on two integers of one width; Numba's own would widen to 64 bits."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return getattr(builder, name)(*args)
+
+    @intrinsic
+    def operation(typingctx, a, b):
+        return a(a, a), codegen
+
+    return operation
+
+
+def to_index(width: int) -> Any:
+    """A thread's or block's number as an index of 32 or 64 bits."""
+    kind = types.int32 if width == 32 else types.int64
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return context.cast(builder, args[0], signature.args[0], kind)
+
+    @intrinsic
+    def index(typingctx, a):
+        return kind(a), codegen
+
+    return index
+
+
+add, multiply, divide = map(integer_operation, ("add", "mul", "udiv"))
+subtract, shift_right = map(integer_operation, ("sub", "lshr"))
