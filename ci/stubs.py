@@ -21,14 +21,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, DTypeLike
 
-from fastact.registry import get as get
-from fastact.registry import names as names
-from fastact.runtime.state import get_num_threads as get_num_threads
-from fastact.runtime.state import get_target as get_target
-from fastact.runtime.state import set_num_threads as set_num_threads
-from fastact.runtime.state import set_target as set_target
-from fastact.runtime.state import use_target as use_target
-
+{imports}
 __version__: str
 '''
 
@@ -54,10 +47,17 @@ def stub(name: str) -> str:
     return f"def {name}({', '.join(words)}) -> Any: ...\n"
 
 
+def imports() -> str:
+    """The functions that are written in a room of their own, with their types."""
+    homes = dict.fromkeys(fastact._HERE, "fastact.runtime.state") | fastact._ELSEWHERE
+    lines = (f"from {home} import {name} as {name}\n" for name, home in homes.items())
+    return "".join(sorted(lines))
+
+
 def text() -> str:
     """The whole stub file."""
     functions = "".join(stub(name) for name in sorted(registry.public_functions()))
-    return HEAD + functions
+    return HEAD.format(imports=imports()) + functions
 
 
 def main() -> int:

@@ -25,14 +25,21 @@ from fastact.runtime.state import (
 __version__ = "0.1.0"
 
 _HERE = (
-    "get",
     "get_num_threads",
     "get_target",
-    "names",
     "set_num_threads",
     "set_target",
     "use_target",
 )
+# Functions that no record makes, and the room of each: imported when first asked for.
+_ELSEWHERE = {
+    "clip_by_global_norm": "fastact.training.clipping",
+    "gain": "fastact.training.gains",
+    "get": "fastact.registry",
+    "names": "fastact.registry",
+    "plot": "fastact.plotting",
+    "saturation": "fastact.training.saturation",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -41,10 +48,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'fastact' has no attribute {name!r}")
     registry = import_module("fastact.registry")
 
-    if name in ("get", "names"):
-        value: Any = getattr(registry, name)
+    if name in _ELSEWHERE:
+        value: Any = getattr(import_module(_ELSEWHERE[name]), name)
     elif name == "__all__":
-        value = sorted((*_HERE, *registry.public_functions()))
+        value = sorted((*_HERE, *_ELSEWHERE, *registry.public_functions()))
     else:
         makers = registry.public_functions()
         if name not in makers:
@@ -57,4 +64,4 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     registry = import_module("fastact.registry")
 
-    return sorted({*globals(), *_HERE, *registry.public_functions()})
+    return sorted({*globals(), *_HERE, *_ELSEWHERE, *registry.public_functions()})

@@ -4,6 +4,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, DTypeLike
 
+from fastact.plotting import plot as plot
 from fastact.registry import get as get
 from fastact.registry import names as names
 from fastact.runtime.state import get_num_threads as get_num_threads
@@ -11,6 +12,9 @@ from fastact.runtime.state import get_target as get_target
 from fastact.runtime.state import set_num_threads as set_num_threads
 from fastact.runtime.state import set_target as set_target
 from fastact.runtime.state import use_target as use_target
+from fastact.training.clipping import clip_by_global_norm as clip_by_global_norm
+from fastact.training.gains import gain as gain
+from fastact.training.saturation import saturation as saturation
 
 __version__: str
 def binary_step(x: ArrayLike, threshold: ArrayLike = ..., out: Any = ..., where: ArrayLike | None = ..., dtype: DTypeLike | None = ..., casting: str = ...) -> Any: ...

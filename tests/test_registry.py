@@ -4,6 +4,7 @@ import dataclasses
 import doctest
 import inspect
 import re
+from importlib.util import find_spec
 
 import numpy as np
 import ops
@@ -142,8 +143,11 @@ def test_docstring_is_complete(case, direction):
 
 def examples():
     """Every public function, and the package itself."""
+    needs = {"plot": "matplotlib"}
     for name in sorted(set(fa.__all__)):
-        yield pytest.param(getattr(fa, name), id=name)
+        missing = name in needs and not find_spec(needs[name])
+        skip = [pytest.mark.skip(f"needs {needs[name]}")] if missing else []
+        yield pytest.param(getattr(fa, name), id=name, marks=skip)
     yield pytest.param(fa, id="fastact")
 
 

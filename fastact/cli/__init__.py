@@ -1,4 +1,4 @@
-"""The command line: `fastact bench`, `list`, `info`, `compile` and `clear`."""
+"""The command line: one function per command, in the order of the help."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import typer
 from fastact.cli.bench import bench
 from fastact.cli.info import info
 from fastact.cli.listing import list_ops
+from fastact.cli.plotting import plot
 from fastact.cli.storing import clear, compile_ops
 
 app = typer.Typer(
@@ -17,6 +18,7 @@ app = typer.Typer(
 )
 app.command("bench")(bench)
 app.command("list")(list_ops)
+app.command("plot")(plot)
 app.command("info")(info)
 app.command("compile")(compile_ops)
 app.command("clear")(clear)

@@ -1,0 +1,1 @@
+"""What a training loop asks of its activations: gains, saturation, clipped gradients."""
