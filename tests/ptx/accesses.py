@@ -35,10 +35,10 @@ def _wide(run: Run, operand: Address) -> bool:
 # how values are kept on the way to the second level of cache does not change them
 
 
-HINTS = frozenset(
-    "nc ca cg cs lu cv wb wt weak relaxed volatile gpu cta "
-    "L1::no_allocate L1::evict_first L1::evict_last L2::128B L2::256B".split()  # noqa: SIM905
-)
+HINTS = {
+    "nc", "ca", "cg", "cs", "lu", "cv", "wb", "wt", "weak", "relaxed", "volatile", "gpu", "cta",
+    "L1::no_allocate", "L1::evict_first", "L1::evict_last", "L2::128B", "L2::256B",
+}  # fmt: skip
 
 
 def _access(ins: Instruction) -> tuple[str, Type, int]:
