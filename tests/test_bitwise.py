@@ -6,6 +6,7 @@ import pytest
 
 import fastact as fa
 from fastact.activations.directions import DIRECTIONS
+from fastact.runtime.loops import LARGE_BYTES
 
 COUNT = 3001  # neither a whole number of blocks nor of vectors
 LENGTHS = range(201)
@@ -39,6 +40,50 @@ def test_parallel(case, direction, dtype):
             ops.assert_same_bits(call(*arrays), expected, target)
             spread = [np.repeat(a, 2)[::2] for a in arrays]
             ops.assert_same_bits(call(*spread), expected, f"{target}, strided")
+
+
+def large(op, direction, dtype):
+    """Operands so large that results stream past the caches, and what comes out of pieces."""
+    count = LARGE_BYTES // (2 * np.dtype(dtype).itemsize) + 77
+    arrays = [np.resize(a, count) for a in arguments(direction, dtype)]
+    piece = COUNT * 100
+    parts = [
+        ops.results(ops.function(op, direction)(*(a[i : i + piece] for a in arrays)))
+        for i in range(0, count, piece)
+    ]
+    return arrays, [np.concatenate(p) for p in zip(*parts, strict=True)]
+
+
+@pytest.mark.parametrize("dtype", (ops.SINGLE, *ops.BFLOAT16), ids=str)
+@pytest.mark.parametrize(
+    ("case", "direction"),
+    [c for c in ops.directed(ops.default_cases()) if c[1] in ("forward", "value_and_grad")],
+    ids=str,
+)
+def test_streaming(case, direction, dtype):
+    arrays, expected = large(case.op, direction, dtype)
+    got = ops.results(ops.function(case.op, direction)(*arrays))
+    for g, e in zip(got, expected, strict=True):
+        ops.assert_same_bits(g, e)
+
+
+@every_dtype
+@pytest.mark.parametrize("target", ["serial", "parallel"])
+@pytest.mark.parametrize("starts", [(0, 0), (1, 1), (5, 5), (16, 48), (3, 4)], ids=str)
+def test_streaming_from_anywhere(starts, target, dtype):
+    """Outputs that begin within a cache line, together or not, and in place."""
+    (x,), expected = large("tanh", "value_and_grad", dtype)
+    y, g = (np.full(x.size + 64, 7, dtype) for _ in starts)
+    out = tuple(a[s : s + x.size] for a, s in zip((y, g), starts, strict=True))
+    with fa.use_target(target):
+        fa.tanh_value_and_grad(x, out=out)
+        in_place = offset(x, starts[0])
+        fa.tanh(in_place, out=in_place)
+    for got, e, whole, start in zip(out, expected, (y, g), starts, strict=True):
+        ops.assert_same_bits(got, e)
+        assert (whole[:start] == 7).all()
+        assert (whole[start + x.size :] == 7).all()
+    ops.assert_same_bits(in_place, expected[0])
 
 
 def strided(x, step):

@@ -14,6 +14,7 @@ from fastact.runtime import store
 
 pytest.importorskip("numba")
 
+from fastact.compile.abi import BLOCK, BROADCAST, FIXED, LINE, STREAMING
 from fastact.compile.build import emit, kernel_module, module_of
 from fastact.compile.loading import cpu_features, target_machine
 from fastact.compile.row_objects import build_rows
@@ -29,15 +30,15 @@ MAY_CALL = {"memcpy", "memset"}
 
 
 @cache
-def compiled(op, direction, dtype, broadcast):
+def compiled(op, direction, dtype, variant):
     """A kernel as assembly and as object code."""
     record, symbol = fa.get(op).record, "fastact_under_test"
-    module = kernel_module(record, DIRECTIONS[direction], dtype, broadcast, symbol)
+    module = kernel_module(record, DIRECTIONS[direction], dtype, variant, symbol)
     return target_machine().emit_assembly(module), emit(module)
 
 
-def assembly(op, direction, dtype, broadcast):
-    return compiled(op, direction, dtype, broadcast)[0]
+def assembly(op, direction, dtype, variant):
+    return compiled(op, direction, dtype, variant)[0]
 
 
 def calls(text):
@@ -48,11 +49,17 @@ def calls(text):
     return {*direct, *through_register} - labels
 
 
+def variants(case, direction):
+    """Streaming kernels differ in their stores alone: two directions cover both their forms."""
+    chosen = (FIXED, BROADCAST) if case.parameters else (FIXED,)
+    return (*chosen, STREAMING) if direction in ("forward", "value_and_grad") else chosen
+
+
 KERNELS = [
-    (case, direction, dtype.name, broadcast)
+    (case, direction, dtype.name, variant)
     for case, direction in ops.directed(ops.default_cases())
     for dtype in ops.DTYPES
-    for broadcast in ((False, True) if case.parameters else (False,))
+    for variant in variants(case, direction)
 ]
 
 
@@ -61,7 +68,7 @@ def exponential(case):
 
 
 def over(chosen):
-    return pytest.mark.parametrize(("case", "direction", "dtype", "broadcast"), chosen, ids=str)
+    return pytest.mark.parametrize(("case", "direction", "dtype", "variant"), chosen, ids=str)
 
 
 kernels = over(KERNELS)
@@ -69,8 +76,8 @@ exponentials = over([k for k in KERNELS if exponential(k[0]) and k[1] != "backwa
 
 
 @kernels
-def test_kernel_calls_nothing(case, direction, dtype, broadcast):
-    assert calls(assembly(case.op, direction, dtype, broadcast)) == set()
+def test_kernel_calls_nothing(case, direction, dtype, variant):
+    assert calls(assembly(case.op, direction, dtype, variant)) == set()
 
 
 def loops(text):
@@ -104,19 +111,31 @@ def width_of(dtype, case):
     return "[yz]mm" if half and not exponential(case) else WIDEST
 
 
+@over([k for k in KERNELS if k[3] == STREAMING])
+def test_streaming_kernel_goes_past_the_caches(case, direction, dtype, variant):
+    """Every line of results is written so, its inputs asked for ahead, and a fence ends it."""
+    text = assembly(case.op, direction, dtype, variant)
+    outputs = 2 if direction == "value_and_grad" else 1
+    lines = outputs * BLOCK * {d.name: d for d in ops.DTYPES}[dtype].itemsize // LINE
+    registers = {"zmm": 1, "ymm": 2, "xmm": 4}[WIDEST]
+    assert len(re.findall(r"\bv?movnt\w*\s", text)) >= lines * registers
+    assert len(re.findall(r"\bprefetcht0\b", text)) >= lines // outputs
+    assert "sfence" in text
+
+
 @kernels
-def test_kernel_is_packed(case, direction, dtype, broadcast):
+def test_kernel_is_packed(case, direction, dtype, variant):
     """Vector registers of full width, and no arithmetic on single elements."""
-    text = assembly(case.op, direction, dtype, broadcast)
+    text = assembly(case.op, direction, dtype, variant)
     for loop in vector_loops(text, width_of(dtype, case)):
         assert not re.findall(rf"\bv?(?:{ARITHMETIC})s[sdh]\b.*", loop)
 
 
 @pytest.mark.skipif("+fma" not in FEATURES, reason="this processor has no fma")
 @exponentials
-def test_exponentials_use_packed_fma(case, direction, dtype, broadcast):
+def test_exponentials_use_packed_fma(case, direction, dtype, variant):
     fma = rf"\bvfn?m(?:add|sub)[123]{{3}}{SUFFIX[dtype]}\b.*%{WIDEST}"
-    for loop in vector_loops(assembly(case.op, direction, dtype, broadcast), WIDEST):
+    for loop in vector_loops(assembly(case.op, direction, dtype, variant), WIDEST):
         assert len(re.findall(fma, loop)) >= 4
 
 
@@ -144,8 +163,8 @@ def undefined_symbols(code):
 
 @pytest.mark.skipif("linux" not in target_machine().triple, reason="reads ELF")
 @kernels
-def test_kernel_object_needs_no_library(case, direction, dtype, broadcast):
-    code = compiled(case.op, direction, dtype, broadcast)[1]
+def test_kernel_object_needs_no_library(case, direction, dtype, variant):
+    code = compiled(case.op, direction, dtype, variant)[1]
     assert undefined_symbols(code) <= MAY_CALL
 
 

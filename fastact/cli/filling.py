@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import fastact as fa
 from fastact.activations.directions import DIRECTIONS
+from fastact.compile.abi import BROADCAST, FIXED, STREAMING
 from fastact.measure.catalogue import ROW_RECORDS, directions_of, is_rowwise
 
 
@@ -19,7 +20,7 @@ class Task(NamedTuple):
     op: str = ""
     direction: str = ""
     dtype: str = ""
-    broadcast: bool = False
+    variant: int = FIXED
 
     @property
     def name_and_builder(self) -> tuple[str, Callable[[], bytes]]:
@@ -33,23 +34,25 @@ class Task(NamedTuple):
             rows = RowLoop(ROW_RECORDS[self.op + direction.suffix], self.dtype, math.nan)
             return rows.symbol, rows.build
         loop = Loop(fa.get(self.op).record, direction, self.dtype, defaults=False)
-        return loop.symbol(self.broadcast), lambda: loop.build(self.broadcast)
+        return loop.symbol(self.variant), lambda: loop.build(self.variant)
 
 
 def tasks(ops: list[str], dtypes: list[str]) -> list[Task]:
-    """All objects of these ops and dtypes; ops with parameters have a form for arrays of them."""
+    """All objects of these ops and dtypes."""
     return [Task()] + [
-        Task(op, direction, dtype, broadcast)
+        Task(op, direction, dtype, variant)
         for op in ops
         for direction in directions_of(op)
         for dtype in dtypes
-        for broadcast in forms(op)
+        for variant in variants(op)
     ]
 
 
-def forms(op: str) -> tuple[bool, ...]:
-    """Whether parameters are arrays: never, or both ways."""
-    return (False,) if is_rowwise(op) or not fa.get(op).parameters else (False, True)
+def variants(op: str) -> tuple[int, ...]:
+    """The kernels of an op: row ops have one, and only parameters can be arrays."""
+    if is_rowwise(op):
+        return (FIXED,)
+    return (FIXED, BROADCAST, STREAMING) if fa.get(op).parameters else (FIXED, STREAMING)
 
 
 def make(task: Task) -> str:

@@ -9,28 +9,34 @@ contiguous elements. Operands come in the order arrays, parameters, outputs.
 
 BLOCK = 64  # elements: kernels have no remainder loop, the driver pads the last block
 MAX_OPERANDS = 8
+LINE = 64  # bytes of a cache line, and of the widest vector
+
+# The kernels of a loop: parameters are scalars, loaded once; parameters are arrays; results go
+# past the caches (for arrays that are far larger, parameters are scalars).
+VARIANTS = ("fixed", "broadcast", "streaming")
+FIXED, BROADCAST, STREAMING = range(len(VARIANTS))
 
 # One loop block per (ufunc, dtype): what the driver must know to run it.
-LOOP_KERNEL = 0  # kernel whose parameters are scalars, loaded once; 0 until resolved
-LOOP_KERNEL_BROADCAST = 1  # kernel whose parameters are arrays; 0 until resolved
-LOOP_ARRAYS = 2  # number of array operands
-LOOP_PARAMETERS = 3  # number of parameter operands
-LOOP_OUTPUTS = 4  # number of outputs
-LOOP_ITEMSIZE = 5  # bytes per element of arrays and outputs
-LOOP_PARAMETER_ITEMSIZE = 6  # bytes per element of parameters
-LOOP_DEFAULTS = 7  # address of the default parameters, or 0: they are operands
-LOOP_THRESHOLD = 8  # elements from which "auto" runs in parallel
-LOOP_INDEX = 9  # which loop this is, for the resolve callback
-LOOP_STATE = 10  # address of the engine's state
-LOOP_EMPTY = 11  # bits of the float64 that stands for an empty row
-LOOP_ERROR = 12  # the exception class to raise if the kernel could not be had
-LOOP_THREAD = 13  # and in which thread
+LOOP_KERNEL = 0  # the kernels, in the order of VARIANTS; each 0 until resolved
+LOOP_ARRAYS = 3  # number of array operands
+LOOP_PARAMETERS = 4  # number of parameter operands
+LOOP_OUTPUTS = 5  # number of outputs
+LOOP_ITEMSIZE = 6  # bytes per element of arrays and outputs
+LOOP_PARAMETER_ITEMSIZE = 7  # bytes per element of parameters
+LOOP_DEFAULTS = 8  # address of the default parameters, or 0: they are operands
+LOOP_THRESHOLD = 9  # elements from which "auto" runs in parallel
+LOOP_INDEX = 10  # which loop this is, for the resolve callback
+LOOP_STATE = 11  # address of the engine's state
+LOOP_EMPTY = 12  # bits of the float64 that stands for an empty row
+LOOP_ERROR = 13  # the exception class to raise if the kernel could not be had
+LOOP_THREAD = 14  # and in which thread
+LOOP_LARGE = 15  # elements from which results stream past the caches
 LOOP_SLOTS = 16
 
 # The engine's state, one per process.
 STATE_TARGET = 0  # TARGET_AUTO, TARGET_SERIAL or TARGET_PARALLEL
 STATE_THREADS = 1  # threads a parallel call may use, the caller's included
-STATE_RESOLVE = 2  # void resolve(intp loop_index, intp broadcast): fills the kernel slot
+STATE_RESOLVE = 2  # void resolve(intp loop_index, intp variant): fills the kernel's slot
 STATE_PID = 3  # the process that owns the pool
 STATE_STARTED = 4  # workers that exist
 STATE_OWNED = 5  # 1 while a call owns the pool

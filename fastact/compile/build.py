@@ -93,7 +93,7 @@ def program(record: Activation, direction: Direction, computing: str) -> Any:
 
 
 def kernel_module(
-    record: Activation, direction: Direction, dtype: str, broadcast: bool, symbol: str
+    record: Activation, direction: Direction, dtype: str, variant: int, symbol: str
 ) -> Any:
     """The LLVM module of one kernel."""
     computing = STORAGE[dtype][1]
@@ -103,13 +103,13 @@ def kernel_module(
         len(direction.arrays),
         len(record.parameters),
         len(direction.outputs),
-        broadcast,
+        variant,
     )
     return module_of(kernel, KERNEL_SIGNATURE, symbol)
 
 
 def build_kernel(
-    record: Activation, direction: Direction, dtype: str, broadcast: bool, symbol: str
+    record: Activation, direction: Direction, dtype: str, variant: int, symbol: str
 ) -> bytes:
     """Object code of one kernel."""
-    return emit(kernel_module(record, direction, dtype, broadcast, symbol))
+    return emit(kernel_module(record, direction, dtype, variant, symbol))

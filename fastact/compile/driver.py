@@ -24,6 +24,7 @@ from fastact.compile.abi import (
     JOB_SLOTS,
     JOB_TASK,
     JOB_TOTAL,
+    LINE,
     LONG,
     LOOP_ALWAYS_NARROW,
     LOOP_ARRAYS,
@@ -34,6 +35,7 @@ from fastact.compile.abi import (
     LOOP_INDEX,
     LOOP_ITEMSIZE,
     LOOP_KERNEL,
+    LOOP_LARGE,
     LOOP_MASK,
     LOOP_OPERANDS,
     LOOP_OUTPUTS,
@@ -78,6 +80,7 @@ from fastact.compile.abi import (
     STATE_TARGET,
     STATE_THREADS,
     STATE_WORK,
+    STREAMING,
     TARGET_AUTO,
     TARGET_SERIAL,
     TILE,
@@ -144,6 +147,7 @@ E_OUTPUTS = JOB_CONTEXT + 3
 E_ITEMSIZE = JOB_CONTEXT + 4
 E_PARAMETER_ITEMSIZE = JOB_CONTEXT + 5
 E_ARRAYS = JOB_CONTEXT + 6
+E_WHOLE = JOB_CONTEXT + 7  # the kernel for whole blocks that lie contiguous
 E_POINTERS = JOB_CONTEXT + 8
 E_STEPS = E_POINTERS + MAX_OPERANDS
 JOB_BYTES = 8 * JOB_SLOTS
@@ -357,7 +361,7 @@ def elementwise_task(job, start, stop):
     if contiguous:
         blocks = (stop - start) // BLOCK
         if blocks > 0:
-            call2(kernel, blocks, current)
+            call2(slot(job, E_WHOLE), blocks, current)
             start += blocks * BLOCK
 
     while start < stop:
@@ -457,13 +461,46 @@ def quick(loop, args, steps, count):
 
 
 @compiled
+def kernel_of(state, loop, variant):
+    """A kernel of the loop, compiled if need be; 0 if that failed and the caller was told."""
+    kernel = slot(loop, LOOP_KERNEL + variant)
+    if kernel == 0:
+        call2(slot(state, STATE_RESOLVE), slot(loop, LOOP_INDEX), variant)
+        kernel = slot(loop, LOOP_KERNEL + variant)
+        if kernel == 0:
+            raise_in_caller(state, loop)
+    return kernel
+
+
+@compiled
+def before_line(job, operands, first_output):
+    """How many elements come before the outputs reach a cache line together; -1: they do not.
+
+    Only contiguous operands count: what is staged cannot stream.
+    """
+    itemsize = slot(job, E_ITEMSIZE)
+    head = -1
+    for k in range(operands):
+        if k < slot(job, E_ARRAYS) or k >= first_output:
+            if slot(job, E_STEPS + k) != itemsize:
+                return -1
+            if k >= first_output:
+                rest = -slot(job, E_POINTERS + k) & (LINE - 1)
+                if rest % itemsize != 0 or (head >= 0 and rest != head):
+                    return -1
+                head = rest
+    return head // itemsize
+
+
+@compiled
 def ufunc_loop(args, dims, steps, loop):
     """NumPy's inner loop for every elementwise ufunc of fastact."""
     state = slot(loop, LOOP_STATE)
     count = load(dims)
     target = slot(state, STATE_TARGET)
-    small = target == TARGET_SERIAL or (
-        target == TARGET_AUTO and count < slot(loop, LOOP_THRESHOLD)
+    large = count >= slot(loop, LOOP_LARGE)
+    small = not large and (
+        target == TARGET_SERIAL or (target == TARGET_AUTO and count < slot(loop, LOOP_THRESHOLD))
     )
     if small and quick(loop, args, steps, count):
         clear_float_flags()
@@ -488,14 +525,10 @@ def ufunc_loop(args, dims, steps, loop):
             if k >= arrays and k < arrays + parameters and step != 0 and count > 1:
                 broadcast = 1
 
-    kernel = slot(loop, LOOP_KERNEL + broadcast)
+    kernel = kernel_of(state, loop, broadcast)
     if kernel == 0:
-        call2(slot(state, STATE_RESOLVE), slot(loop, LOOP_INDEX), broadcast)
-        kernel = slot(loop, LOOP_KERNEL + broadcast)
-        if kernel == 0:
-            raise_in_caller(state, loop)
-            return
-
+        return
+    whole = kernel
     set_slot(job, E_KERNEL, kernel)
     set_slot(job, E_INPUTS, arrays + parameters * broadcast)
     set_slot(job, E_FIXED, parameters * (1 - broadcast))
@@ -508,6 +541,19 @@ def ufunc_loop(args, dims, steps, loop):
     if target != TARGET_AUTO:
         threshold = 2 * BLOCK
     operands = arrays + parameters + outputs
+    set_slot(job, E_WHOLE, whole)
+    if large and broadcast == 0:
+        head = before_line(job, operands, arrays + parameters)
+        if head >= 0:
+            whole = kernel_of(state, loop, STREAMING)
+            if whole == 0:
+                return
+            call3(slot(state, ELEMENTWISE_TASK), job, 0, head)
+            for k in range(operands):
+                pointer = slot(job, E_POINTERS + k) + head * slot(job, E_STEPS + k)
+                set_slot(job, E_POINTERS + k, pointer)
+            count -= head
+            set_slot(job, E_WHOLE, whole)
     wide = count >= threshold and independent(job, count, operands, arrays + parameters)
     if wide and acquire_pool(state):
         # Four ranges a thread even out a core that is busy elsewhere; whole blocks keep

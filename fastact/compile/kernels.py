@@ -24,48 +24,72 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastact.compile.abi import BLOCK
+from fastact.compile.abi import BLOCK, BROADCAST, LINE, STREAMING
+from fastact.compile.machine import X86
 
 INTERLEAVE = {"float32": 2, "float64": 4}
 VECTOR_WIDTH = 512
 INDEX = ir.IntType(64)
+BYTE = ir.IntType(8)
+# A streaming kernel at 16 Mi float32 on two cores: sigmoid 0.53 -> 0.38 ns, relu 0.50 -> 0.33,
+# where a parallel memory copy takes 0.55. Without the prefetch the gain is lost: the processor's own
+# stops at each page. Two and four KiB are alike, half a KiB is too short.
+AHEAD = 2048  # bytes by which a streaming kernel asks for its inputs before it needs them
 
-# Storage dtype -> (type in memory, computing dtype)
+# Storage dtype -> (type in memory, computing dtype). Two bfloat16 share a word: its upper and
+# lower half need one instruction each to become float32, where elements loaded one by one need
+# two, and the way back is shorter too (elu in cache: 1.55 -> 1.21 of float32's time).
+WORD = ir.IntType(32)
+HIGH = 0xFFFF0000
 STORAGE = {
     "float16": (ir.HalfType(), "float32"),
-    "bfloat16": (ir.IntType(16), "float32"),
+    "bfloat16": (WORD, "float32"),
     "float32": (ir.FloatType(), "float32"),
     "float64": (ir.DoubleType(), "float64"),
 }
+LANES = {"float16": 1, "bfloat16": 2, "float32": 1, "float64": 1}  # elements in a word
 NUMBA_TYPE = {"float32": types.float32, "float64": types.float64}
 COMPUTING = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
 
 
-def widen(builder: Any, value: Any, dtype: str) -> Any:
-    """A stored value as the computing type."""
+def widen(builder: Any, value: Any, dtype: str) -> list[Any]:
+    """A stored word as the values that it holds, in the computing type."""
     if dtype == "float16":
-        return builder.fpext(value, ir.FloatType())
+        return [builder.fpext(value, ir.FloatType())]
     if dtype == "bfloat16":
-        i32 = ir.IntType(32)
-        return builder.bitcast(builder.shl(builder.zext(value, i32), i32(16)), ir.FloatType())
-    return value
+        high = builder.and_(value, WORD(HIGH))
+        return [builder.bitcast(v, ir.FloatType()) for v in (builder.shl(value, WORD(16)), high)]
+    return [value]
 
 
-def narrow(builder: Any, value: Any, dtype: str) -> Any:
-    """A computed value as the stored type, rounded to nearest even."""
+def narrow(builder: Any, values: list[Any], dtype: str) -> Any:
+    """Computed values as the stored word, rounded to nearest even."""
     if dtype == "float16":
-        return builder.fptrunc(value, ir.HalfType())
+        return builder.fptrunc(values[0], ir.HalfType())
     if dtype == "bfloat16":
-        # Round half to even on the bit pattern; a nan keeps its sign and stays quiet.
         # The AVX512-BF16 instruction is not used: it flushes subnormals to zero.
-        i32, i16 = ir.IntType(32), ir.IntType(16)
-        pattern = builder.bitcast(value, i32)
-        odd = builder.and_(builder.lshr(pattern, i32(16)), i32(1))
-        rounded = builder.add(builder.add(pattern, i32(0x7FFF)), odd)
-        quiet = builder.or_(pattern, i32(0x400000))
-        isnan = builder.fcmp_unordered("uno", value, value)
-        return builder.trunc(builder.lshr(builder.select(isnan, quiet, rounded), i32(16)), i16)
-    return value
+        low, high = (round_pattern(builder, v) for v in values)
+        # A funnel shift joins the halves in one instruction where the processor has it.
+        join = builder.module.declare_intrinsic(
+            "llvm.fshl", [WORD], ir.FunctionType(WORD, [WORD] * 3)
+        )
+        return builder.call(join, [builder.lshr(high, WORD(16)), low, WORD(16)])
+    return values[0]
+
+
+def round_pattern(builder: Any, value: Any) -> Any:
+    """The bits of a float32 whose upper half is the nearest bfloat16, half to even.
+
+    A nan stays one: its lower half is 0, whether it came from an operand or from an operation,
+    so nothing is carried into the upper half.
+    """
+    pattern = builder.bitcast(value, WORD)
+    odd = builder.icmp_unsigned("!=", builder.and_(pattern, WORD(0x10000)), WORD(0))
+    return builder.add(pattern, builder.select(odd, WORD(0x8000), WORD(0x7FFF)))
+
+
+def bytes_of(type_: Any) -> int:
+    return {ir.HalfType(): 2, WORD: 4, ir.FloatType(): 4, ir.DoubleType(): 8}[type_]
 
 
 SCOPES = ("inputs", "outputs")
@@ -97,13 +121,73 @@ def tune_loop(builder: Any, branch: Any, interleave: int) -> None:
     branch.set_metadata("llvm.loop", loop)
 
 
+def counted(builder: Any, count: Any, body: Callable[[Any], None], interleave: int = 0) -> None:
+    """`for i in range(count): body(i)`, made of vectors if `interleave` says of how many."""
+    entry = builder.block
+    loop = builder.append_basic_block("elements")
+    end = builder.append_basic_block("done")
+    builder.cbranch(builder.icmp_signed(">", count, INDEX(0)), loop, end)
+    builder.position_at_end(loop)
+    i = builder.phi(INDEX)
+    i.add_incoming(INDEX(0), entry)
+    body(i)
+    following = builder.add(i, INDEX(1), flags=["nuw", "nsw"])
+    i.add_incoming(following, builder.block)
+    branch = builder.cbranch(builder.icmp_signed("==", following, count), end, loop)
+    if interleave:
+        tune_loop(builder, branch, interleave)
+    builder.position_at_end(end)
+
+
+def line_aligned(builder: Any, memory: Any, words: int) -> Any:
+    """Room for the results of a block, on the stack."""
+    with builder.goto_entry_block():
+        area = builder.alloca(memory, INDEX(words))
+        area.align = LINE
+    return area
+
+
+def stream_out(builder: Any, source: Any, target: Any, words: int) -> None:
+    """Bring a block's results to their place, which begins a cache line, past the caches.
+
+    The loop that computes cannot write so itself: LLVM makes vectors of a store that streams only
+    where it sees each element aligned like a vector.
+    """
+    line = ir.VectorType(WORD, LINE // 4).as_pointer()  # halves have no streaming store
+    one = builder.module.add_metadata([ir.IntType(32)(1)])
+    kept, place = (builder.bitcast(p, line) for p in (source, target))
+    for k in range(words * bytes_of(source.type.pointee) // LINE):
+        value = builder.load(builder.gep(kept, [INDEX(k)]), align=LINE)
+        store = builder.store(value, builder.gep(place, [INDEX(k)]), align=LINE)
+        store.set_metadata("nontemporal", one)
+
+
+def prefetch(builder: Any, address: Any) -> None:
+    """Ask for the line of an address, to be read."""
+    i32, pointer = ir.IntType(32), BYTE.as_pointer()
+    fnty = ir.FunctionType(ir.VoidType(), [pointer, i32, i32, i32])
+    call = cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0i8")
+    builder.call(call, [builder.bitcast(address, pointer), i32(0), i32(3), i32(1)])
+
+
+def fence(builder: Any) -> None:
+    """Make streamed results visible before anything that is written afterwards."""
+    if X86:
+        fnty = ir.FunctionType(ir.VoidType(), [])
+        name = "llvm.x86.sse.sfence"
+        builder.call(cgutils.get_or_insert_function(builder.module, fnty, name), [])
+
+
 def elementwise_loop(
-    scalar: Any, dtype: str, arrays: int, parameters: int, outputs: int, broadcast: bool
+    scalar: Any, dtype: str, arrays: int, parameters: int, outputs: int, variant: int
 ) -> Any:
     """An intrinsic `loop(blocks, operands)` that applies a compiled scalar to each element."""
     memory, computing = STORAGE[dtype]
+    lanes = LANES[dtype]
+    words = BLOCK // lanes
     compute_type = COMPUTING[computing]
     argument_types = (NUMBA_TYPE[computing],) * (arrays + parameters)
+    interleave = INTERLEAVE[computing]
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         blocks, operands = args
@@ -117,37 +201,50 @@ def elementwise_loop(
         streams = [pointer(k, memory) for k in range(arrays)]
         settings = [pointer(arrays + k, compute_type) for k in range(parameters)]
         results = [pointer(arrays + parameters + k, memory) for k in range(outputs)]
-        fixed = [] if broadcast else [builder.load(p) for p in settings]
+        fixed = [] if variant == BROADCAST else [builder.load(p) for p in settings]
+        function_type = context.typing_context.resolve_value_type(scalar)
+        call = function_type.get_call_type(context.typing_context, argument_types, {})
+        function = context.get_function(function_type, call)
 
-        total = builder.mul(blocks, INDEX(BLOCK))
-        entry = builder.block
-        body = builder.append_basic_block("elements")
-        end = builder.append_basic_block("done")
-        builder.cbranch(builder.icmp_signed(">", blocks, INDEX(0)), body, end)
-        builder.position_at_end(body)
-        i = builder.phi(INDEX)
-        i.add_incoming(INDEX(0), entry)
-
-        def element(base: Any) -> Any:
-            value = builder.load(builder.gep(base, [i], inbounds=True))
+        def element(base: Any, index: Any) -> Any:
+            value = builder.load(builder.gep(base, [index], inbounds=True))
             tag(value, module, "inputs")
             return value
 
-        values = [widen(builder, element(p), dtype) for p in streams]
-        values += [element(p) for p in settings] if broadcast else fixed
-        function_type = context.typing_context.resolve_value_type(scalar)
-        call = function_type.get_call_type(context.typing_context, argument_types, {})
-        value = context.get_function(function_type, call)(builder, values)
-        parts = [value] if outputs == 1 else cgutils.unpack_tuple(builder, value, outputs)
-        for base, part in zip(results, parts, strict=True):
-            address = builder.gep(base, [i], inbounds=True)
-            tag(builder.store(narrow(builder, part, dtype), address), module, "outputs")
+        def compute(i: Any, results: list[Any], at: Any) -> None:
+            loaded = [widen(builder, element(p, i), dtype) for p in streams]
+            parts = []
+            for lane in range(lanes):
+                values = [v[lane] for v in loaded] + fixed
+                if variant == BROADCAST:
+                    place = builder.add(builder.mul(i, INDEX(lanes)), INDEX(lane))
+                    values += [element(p, place) for p in settings]
+                value = function(builder, values)
+                one = [value] if outputs == 1 else cgutils.unpack_tuple(builder, value, outputs)
+                parts.append(one)
+            for base, values in zip(results, zip(*parts, strict=True), strict=True):
+                address = builder.gep(base, [at], inbounds=True)
+                written = builder.store(narrow(builder, list(values), dtype), address)
+                tag(written, module, "outputs")
 
-        following = builder.add(i, INDEX(1), flags=["nuw", "nsw"])
-        i.add_incoming(following, builder.block)
-        branch = builder.cbranch(builder.icmp_signed("==", following, total), end, body)
-        tune_loop(builder, branch, INTERLEAVE[computing])
-        builder.position_at_end(end)
+        def streamed_block(b: Any) -> None:
+            first = builder.mul(b, INDEX(words))
+            for p in streams:
+                ahead = builder.bitcast(builder.gep(p, [first]), BYTE.as_pointer())
+                for line in range(0, words * bytes_of(memory), LINE):
+                    prefetch(builder, builder.gep(ahead, [INDEX(AHEAD + line)]))
+            inner = lambda i: compute(builder.add(first, i), kept, i)  # noqa: E731
+            counted(builder, INDEX(words), inner, interleave)
+            for source, target in zip(kept, results, strict=True):
+                stream_out(builder, source, builder.gep(target, [first]), words)
+
+        if variant == STREAMING:
+            kept = [line_aligned(builder, memory, words) for _ in results]
+            counted(builder, blocks, streamed_block)
+            fence(builder)
+        else:
+            inner = lambda i: compute(i, results, i)  # noqa: E731
+            counted(builder, builder.mul(blocks, INDEX(words)), inner, interleave)
         return context.get_dummy_value()
 
     @intrinsic
@@ -158,10 +255,10 @@ def elementwise_loop(
 
 
 def elementwise_kernel(
-    scalar: Any, dtype: str, arrays: int, parameters: int, outputs: int, broadcast: bool
+    scalar: Any, dtype: str, arrays: int, parameters: int, outputs: int, variant: int
 ) -> Callable[..., Any]:
     """The Python function of a kernel, ready to be compiled with KERNEL_SIGNATURE."""
-    loop = elementwise_loop(scalar, dtype, arrays, parameters, outputs, broadcast)
+    loop = elementwise_loop(scalar, dtype, arrays, parameters, outputs, variant)
 
     def kernel(blocks, operands):
         loop(blocks, operands)

@@ -23,6 +23,10 @@ from fastact.runtime.numpy_api import keep, words
 DISPATCH_NANOSECONDS = 4_500.0
 WORTHWHILE = 4.0
 
+# A call that reads and writes more than this has nothing left in the second-level cache when it
+# ends; its results go past the caches.
+LARGE_BYTES = 16 << 20
+
 COMPUTING = {"float16": "float32", "bfloat16": "float32"}
 ITEMSIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
@@ -109,6 +113,8 @@ class Loop:
         self.block[abi.LOOP_PARAMETER_ITEMSIZE] = computing.itemsize
         self.block[abi.LOOP_STATE] = state.ADDRESS
         self.block[abi.LOOP_INDEX] = len(_loops)
+        streams = len(direction.arrays) + len(direction.outputs)
+        self.block[abi.LOOP_LARGE] = LARGE_BYTES // (streams * ITEMSIZE[dtype])
         if defaults:
             values = keep(np.zeros(8 * len(record.parameters), np.uint8))
             for k, value in enumerate(record.defaults):
@@ -122,28 +128,27 @@ class Loop:
     def address(self) -> int:
         return ctypes.addressof(self.block)
 
-    def symbol(self, broadcast: bool) -> str:
-        ending = "_broadcast" if broadcast else ""
+    def symbol(self, variant: int) -> str:
+        ending = "" if variant == abi.FIXED else f"_{abi.VARIANTS[variant]}"
         return f"fastact_{self.record.name}{self.direction.suffix}_{self.dtype}{ending}"
 
-    def build(self, broadcast: bool) -> bytes:
+    def build(self, variant: int) -> bytes:
         from fastact.compile.build import build_kernel
 
-        return build_kernel(
-            self.record, self.direction, self.dtype, broadcast, self.symbol(broadcast)
-        )
+        return build_kernel(self.record, self.direction, self.dtype, variant, self.symbol(variant))
 
-    def resolve(self, broadcast: bool) -> None:
-        """Fill the kernel's slot."""
+    def resolve(self, variant: int) -> None:
+        """Fill the slot of a kernel."""
         with _lock:
-            slot = abi.LOOP_KERNEL_BROADCAST if broadcast else abi.LOOP_KERNEL
+            slot = abi.LOOP_KERNEL + variant
             if self.block[slot]:
                 return
-            symbol = self.symbol(broadcast)
+            symbol = self.symbol(variant)
             if symbol not in _kernels:
-                (_kernels[symbol],) = load(symbol, (symbol,), lambda: self.build(broadcast))
-            cost = self.nanoseconds_per_element(_kernels[symbol])
-            self.block[abi.LOOP_THRESHOLD] = int(WORTHWHILE * DISPATCH_NANOSECONDS / cost)
+                (_kernels[symbol],) = load(symbol, (symbol,), lambda: self.build(variant))
+            if variant != abi.STREAMING:
+                cost = self.nanoseconds_per_element(_kernels[symbol])
+                self.block[abi.LOOP_THRESHOLD] = int(WORTHWHILE * DISPATCH_NANOSECONDS / cost)
             self.block[slot] = _kernels[symbol]
 
     def nanoseconds_per_element(self, kernel: int, blocks: int = 128) -> float:
@@ -204,7 +209,7 @@ class RowLoop:
 
         return build_rows(self.form, self.symbol)
 
-    def resolve(self, broadcast: bool) -> None:
+    def resolve(self, variant: int) -> None:
         """Fill the slots of the tasks."""
         with _lock:
             if self.block[abi.LOOP_ROW_ENTRIES]:
@@ -221,10 +226,10 @@ _kernels: dict[str, int] = {}
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_ssize_t, ctypes.c_ssize_t)
-def _resolve(index: int, broadcast: int) -> None:
+def _resolve(index: int, variant: int) -> None:
     loop = _loops[index]
     try:
-        loop.resolve(bool(broadcast))
+        loop.resolve(variant)
     except BaseException as error:
         loop.block[abi.LOOP_ERROR], loop.block[abi.LOOP_THREAD] = failure(error)
 
