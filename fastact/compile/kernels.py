@@ -226,9 +226,9 @@ def elementwise_loop(
                 value = function(builder, values)
                 one = [value] if outputs == 1 else cgutils.unpack_tuple(builder, value, outputs)
                 parts.append(one)
-            for base, values in zip(results, zip(*parts, strict=True), strict=True):
+            for base, together in zip(results, zip(*parts, strict=True), strict=True):
                 address = builder.gep(base, [at], inbounds=True)
-                written = builder.store(narrow(builder, list(values), dtype), address)
+                written = builder.store(narrow(builder, list(together), dtype), address)
                 tag(written, module, "outputs")
 
         def streamed_block(b: Any) -> None:
