@@ -2,8 +2,8 @@
 
     python examples/train_digits.py --activation swish
 
-The network is trained twice from the same start: with fastact's activations, and with the
-plain NumPy functions that they replace. Both must predict the same digits.
+The network is trained twice from the same start: with fastact's activations and fused loss, and
+with the plain NumPy functions that they replace. Both must predict the same digits.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from sklearn.model_selection import train_test_split
 import fastact as fa
 
 Array = NDArray[np.float64]
+Digits = NDArray[np.int64]
 
 LAYERS = (64, 256, 128, 10)
 BATCH = 64
@@ -43,9 +45,16 @@ def sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
 
-def softmax(x: Array) -> Array:
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
+def cross_entropy(logits: Array, digits: Digits) -> tuple[float, Array]:
+    """The mean cross-entropy and its gradient."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    e = np.exp(shifted)
+    total = e.sum(axis=-1, keepdims=True)
+    rows = np.arange(len(digits))
+    loss = float((np.log(total[:, 0]) - shifted[rows, digits]).mean())
+    gradient = e / total
+    gradient[rows, digits] -= 1
+    return loss, gradient / len(digits)
 
 
 # activation -> plain NumPy forward(x) and backward(dy, x)
@@ -79,10 +88,10 @@ class Activations:
     name: str
     forward: Callable[[Array], Array]
     backward: Callable[[Array, Array], Array]
-    softmax: Callable[[Array], Array]
+    loss: Callable[[Array, Digits], tuple[float, Array]]
     seconds: float = 0.0
 
-    def timed(self, function: Callable[..., Array], *arguments: Array) -> Array:
+    def timed(self, function: Callable[..., Any], *arguments: Any) -> Any:
         start = time.perf_counter()
         result = function(*arguments)
         self.seconds += time.perf_counter() - start
@@ -90,16 +99,17 @@ class Activations:
 
 
 def fastact_activations(name: str) -> Activations:
-    return Activations("fastact", getattr(fa, name), getattr(fa, f"{name}_backward"), fa.softmax)
+    forward, backward = getattr(fa, name), getattr(fa, f"{name}_backward")
+    return Activations("fastact", forward, backward, fa.softmax_cross_entropy_value_and_grad)
 
 
 def plain_activations(name: str) -> Activations:
-    return Activations("plain NumPy", *PLAIN[name], softmax)
+    return Activations("plain NumPy", *PLAIN[name], cross_entropy)
 
 
 @dataclass
 class Network:
-    """A multilayer perceptron with one activation between its layers and softmax at the end."""
+    """A multilayer perceptron with one activation between its layers; it ends in logits."""
 
     activations: Activations
     weights: list[Array]
@@ -117,20 +127,20 @@ class Network:
         return cls(activations, weights, biases, velocity)
 
     def forward(self, x: Array) -> tuple[list[Array], list[Array]]:
-        """The input of every layer with the probabilities last, and every pre-activation."""
+        """The input of every layer with the logits last, and every pre-activation."""
         act, inputs, before = self.activations, [x], []
         for depth, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
             z = inputs[-1] @ w + b
             last = depth == len(self.weights) - 1
             before.append(z)
-            inputs.append(act.timed(act.softmax if last else act.forward, z))
+            inputs.append(z if last else act.timed(act.forward, z))
         return inputs, before
 
-    def gradients(self, x: Array, labels: Array) -> list[Array]:
+    def gradients(self, x: Array, digits: Digits) -> list[Array]:
         """The gradient of the mean cross-entropy: of all weights, then of all biases."""
         act = self.activations
         inputs, before = self.forward(x)
-        dz = (inputs[-1] - labels) / len(x)  # softmax and cross-entropy together
+        _, dz = act.timed(act.loss, inputs[-1], digits)
         weights, biases = [], []
         for depth in reversed(range(len(self.weights))):
             weights.append(inputs[depth].T @ dz)
@@ -139,15 +149,15 @@ class Network:
                 dz = act.timed(act.backward, dz @ self.weights[depth].T, before[depth - 1])
         return weights[::-1] + biases[::-1]
 
-    def step(self, x: Array, labels: Array, rate: float) -> None:
+    def step(self, x: Array, digits: Digits, rate: float) -> None:
         """One step of gradient descent with momentum."""
         parameters = self.weights + self.biases
-        for p, v, g in zip(parameters, self.velocity, self.gradients(x, labels), strict=True):
+        for p, v, g in zip(parameters, self.velocity, self.gradients(x, digits), strict=True):
             v *= MOMENTUM
             v -= rate * g
             p += v
 
-    def predict(self, x: Array) -> NDArray[np.int64]:
+    def predict(self, x: Array) -> Digits:
         return self.forward(x)[0][-1].argmax(axis=-1)
 
 
@@ -156,9 +166,9 @@ class Data:
     """The digits as numbers in [0, 1], split into a training and a held-out test set."""
 
     train: Array
-    train_digits: NDArray[np.int64]
+    train_digits: Digits
     test: Array
-    test_digits: NDArray[np.int64]
+    test_digits: Digits
 
     @classmethod
     def load(cls) -> Data:
@@ -172,17 +182,16 @@ class Data:
 def train(network: Network, data: Data, epochs: int, rate: float, seed: int) -> Iterator[int]:
     """Run gradient descent on shuffled mini-batches, yielding after each epoch."""
     random = np.random.default_rng(seed)
-    labels = np.eye(LAYERS[-1])[data.train_digits]
     for epoch in range(epochs):
         falling = rate * (1 - epoch / epochs)
-        order = random.permutation(len(labels))
+        order = random.permutation(len(data.train))
         for start in range(0, len(order), BATCH):
             batch = order[start : start + BATCH]
-            network.step(data.train[batch], labels[batch], falling)
+            network.step(data.train[batch], data.train_digits[batch], falling)
         yield epoch
 
 
-def accuracy(network: Network, x: Array, digits: NDArray[np.int64]) -> float:
+def accuracy(network: Network, x: Array, digits: Digits) -> float:
     return float((network.predict(x) == digits).mean())
 
 
@@ -191,7 +200,7 @@ def warm_up(name: str) -> None:
     x = np.ones((1, 1))
     act = fastact_activations(name)
     act.backward(x, x)
-    act.softmax(act.forward(x))
+    act.loss(act.forward(x), np.zeros(1, np.int64))
 
 
 def main() -> None:
@@ -211,13 +220,16 @@ def main() -> None:
         Network.initial(act, seed) for act in (fastact_activations(name), plain_activations(name))
     ]
     fast, plain = networks
-    epoch_table = Table("epoch", "train accuracy", "test accuracy", title=f"{name}, fastact")
+    epoch_table = Table(
+        "epoch", "test loss", "train accuracy", "test accuracy", title=f"{name}, fastact"
+    )
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task(f"training twice with {name}", total=epochs)
         runs = zip(*(train(n, data, epochs, rate, seed) for n in networks), strict=True)
         for epoch, _ in runs:
             epoch_table.add_row(
                 str(epoch + 1),
+                f"{fa.softmax_cross_entropy(fast.forward(data.test)[0][-1], data.test_digits):.4f}",
                 f"{accuracy(fast, data.train, data.train_digits):.2%}",
                 f"{accuracy(fast, data.test, data.test_digits):.2%}",
             )

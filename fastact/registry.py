@@ -11,8 +11,10 @@ from fastact.activations import rectifiers, saturating, smooth, steps
 from fastact.activations.directions import DIRECTIONS
 from fastact.activations.record import Activation
 from fastact.rowwise import logarithmic, softmax
-from fastact.rowwise.record import RowOp
+from fastact.rowwise.losses import LOSSES
+from fastact.rowwise.record import Loss, RowOp
 from fastact.runtime.functions import directions_of, function
+from fastact.runtime.losses import FUNCTIONS
 from fastact.runtime.row_functions import row_function
 
 RECORDS: dict[str, Activation] = {
@@ -27,6 +29,7 @@ ALIASES: dict[str, str] = {
 }
 
 
+LOSS_RECORDS: dict[str, Loss] = {loss.name: loss for loss in LOSSES}
 ROW_FAMILIES: dict[str, RowOp] = {op.name: op for op in ROW_OPS if "_backward" not in op.name}
 
 
@@ -35,7 +38,7 @@ class Op:
 
     Call it for the forward pass. Elementwise ops have `grad`, `backward`, `backward_from_output`
     (None where the derivative has no closed form in the output) and `value_and_grad`; row ops have
-    `backward` and, where there is one, `backward_from_output`.
+    `backward` and, where there is one, `backward_from_output`; losses have `value_and_grad`.
     """
 
     def __init__(self, record: Any, functions: dict[str, Callable[..., Any] | None]) -> None:
@@ -56,7 +59,7 @@ class Op:
 
 def names() -> tuple[str, ...]:
     """The names of all ops, in the order of their families."""
-    return (*RECORDS, *ROW_FAMILIES)
+    return (*RECORDS, *ROW_FAMILIES, *LOSS_RECORDS)
 
 
 @cache
@@ -86,6 +89,9 @@ def get(name: str) -> Op:
             ROW_FAMILIES[name],
             {part: row_function(family[full]) if full in family else None for part, full in parts},
         )
+    if name in LOSS_RECORDS:
+        both = {"forward": name, "value_and_grad": f"{name}_value_and_grad"}
+        return Op(LOSS_RECORDS[name], {part: FUNCTIONS[full] for part, full in both.items()})
     close = difflib.get_close_matches(str(name), [*names(), *ALIASES])
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     raise KeyError(f"no op named {name!r}{hint} fastact.names() lists them all")
@@ -100,4 +106,6 @@ def public_functions() -> dict[str, Callable[[], Callable[..., Any]]]:
                 table[name + d.suffix] = partial(function, record, d)
     for op in ROW_OPS:
         table[op.name] = partial(row_function, op)
+    for name in FUNCTIONS:
+        table[name] = partial(FUNCTIONS.__getitem__, name)
     return table

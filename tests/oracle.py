@@ -220,3 +220,22 @@ def softmax_backward(dy: list[float], y: list[Any]) -> list[Any]:
     with mp.workprec(4 * GUARD_BITS):
         dot = mp.fsum(mp.mpf(d) * p for d, p in zip(dy, y, strict=True))
         return [p * (mp.mpf(d) - dot) for d, p in zip(dy, y, strict=True)]
+
+
+def cross_entropy(row: list[Any], targets: list[Any]) -> tuple[Any, list[Any]]:
+    """(sum q (log sum exp(x) - x), its gradient) for target weights q; 0 times infinity is 0."""
+    with mp.workprec(max(mp.prec, 4 * GUARD_BITS)):
+        x, q = [mp.mpf(v) for v in row], [mp.mpf(v) for v in targets]
+        top = max(x)
+        weights = [mp.exp(v - top) for v in x]
+        total = mp.fsum(weights)
+        log_sum = top + mp.log(total)
+        loss = mp.fsum(t * (log_sum - v) for v, t in zip(x, q, strict=True) if t)
+        all_q = mp.fsum(q)
+        return loss, [all_q * w / total - t for w, t in zip(weights, q, strict=True)]
+
+
+def binary_cross_entropy(x: Any, t: Any, pos_weight: Any) -> Any:
+    """-(p t log(sigma(x)) + (1 - t) log(1 - sigma(x)))"""
+    with mp.workprec(max(mp.prec, precision(float(x)), GUARD_BITS)):
+        return pos_weight * t * log1p_exp(-x) + (1 - t) * log1p_exp(x)

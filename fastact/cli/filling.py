@@ -11,7 +11,14 @@ from typing import NamedTuple
 import fastact as fa
 from fastact.activations.directions import DIRECTIONS
 from fastact.compile.abi import BROADCAST, FIXED, STREAMING
-from fastact.measure.catalogue import ROW_RECORDS, directions_of, is_rowwise
+from fastact.measure.catalogue import ROW_RECORDS, directions_of, is_loss, is_rowwise
+from fastact.registry import LOSS_RECORDS
+from fastact.rowwise.record import RowOp
+
+# Row ops and those that compute losses, by name
+ROW_TASKS: dict[str, RowOp] = ROW_RECORDS | {
+    op.name: op for loss in LOSS_RECORDS.values() for op in loss.ops
+}
 
 
 class Task(NamedTuple):
@@ -29,10 +36,10 @@ class Task(NamedTuple):
 
         if not self.op:
             return "driver", build_driver
-        direction = DIRECTIONS[self.direction]
-        if is_rowwise(self.op):
-            rows = RowLoop(ROW_RECORDS[self.op + direction.suffix], self.dtype, math.nan)
+        if self.op in ROW_TASKS:
+            rows = RowLoop(ROW_TASKS[self.op], self.dtype, math.nan)
             return rows.symbol, rows.build
+        direction = DIRECTIONS[self.direction]
         loop = Loop(fa.get(self.op).record, direction, self.dtype, defaults=False)
         return loop.symbol(self.variant), lambda: loop.build(self.variant)
 
@@ -40,19 +47,21 @@ class Task(NamedTuple):
 def tasks(ops: list[str], dtypes: list[str]) -> list[Task]:
     """All objects of these ops and dtypes."""
     return [Task()] + [
-        Task(op, direction, dtype, variant)
+        Task(name, direction, dtype, variant)
         for op in ops
-        for direction in directions_of(op)
+        for name, direction, variant in kernels(op)
         for dtype in dtypes
-        for variant in variants(op)
     ]
 
 
-def variants(op: str) -> tuple[int, ...]:
-    """The kernels of an op: row ops have one, and only parameters can be arrays."""
+def kernels(op: str) -> list[tuple[str, str, int]]:
+    """The objects of an op: the names of row ops, or an op with its directions and variants."""
+    if is_loss(op):
+        return [(part.name, "", FIXED) for part in LOSS_RECORDS[op].ops]
     if is_rowwise(op):
-        return (FIXED,)
-    return (FIXED, BROADCAST, STREAMING) if fa.get(op).parameters else (FIXED, STREAMING)
+        return [(op + DIRECTIONS[d].suffix, "", FIXED) for d in directions_of(op)]
+    variants = (FIXED, BROADCAST, STREAMING) if fa.get(op).parameters else (FIXED, STREAMING)
+    return [(op, d, variant) for d in directions_of(op) for variant in variants]
 
 
 def make(task: Task) -> str:

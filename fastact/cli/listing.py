@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastact.cli.options import Json, Ops, chosen_ops, print_grid, show_json
-from fastact.measure.catalogue import directions_of, is_rowwise, record_of
+from fastact.measure.catalogue import directions_of, is_loss, is_rowwise, record_of
 
 
 def described(name: str) -> dict[str, Any]:
@@ -20,6 +20,9 @@ def described(name: str) -> dict[str, Any]:
     if is_rowwise(name):
         axis = {"name": "axis", "default": -1, "meaning": "what is reduced"}
         return common | {"aliases": [], "parameters": [axis]}
+    if is_loss(name):
+        options = [{"name": o.name, "default": None, "meaning": o.meaning} for o in record.options]
+        return common | {"aliases": [], "parameters": options}
     parameters = [
         {"name": p.name, "default": p.default, "meaning": p.meaning} for p in record.parameters
     ]
@@ -28,6 +31,12 @@ def described(name: str) -> dict[str, Any]:
         "parameters": parameters,
         "derivative": record.derivative,
     }
+
+
+def shown(parameter: dict[str, Any]) -> str:
+    """A parameter with its default, if that is a number."""
+    name, default = parameter["name"], parameter["default"]
+    return name if default is None else f"{name}={default:g}"
 
 
 def list_ops(op: Ops = None, as_json: Json = False) -> None:
@@ -39,7 +48,7 @@ def list_ops(op: Ops = None, as_json: Json = False) -> None:
     rows = [
         (
             ", ".join([d["name"], *d["aliases"]]),
-            ", ".join(f"{p['name']}={p['default']:g}" for p in d["parameters"]),
+            ", ".join(map(shown, d["parameters"])),
             d["formula"],
         )
         for d in ops

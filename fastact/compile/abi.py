@@ -97,7 +97,7 @@ JOB_CONTEXT = 4  # the task's own slots begin here
 # position or threads. Chains of 64 additions instead of 4 cost 9 ulp in a row that one entry
 # dominates, and gain 5 % of time.
 LANES = 32
-FOLD = 128
+FOLD = {"float32": 128, "float64": 64}
 GROUP = 8
 SEGMENT = 2048  # entries of a row that are staged, or whose exponentials are kept, at once
 LONG = 1 << 17
@@ -122,7 +122,8 @@ R_OUTER = R_POINTERS + MAX_OPERANDS
 R_INNER = R_OUTER + MAX_OPERANDS
 JOB_SLOTS = R_INNER + MAX_OPERANDS
 
-PARTIAL_SLOTS = 8  # a block's maximum, its k, and up to six sums
+PARTIAL_SLOTS = 8  # a block's maximum, then its sums
+CONSTANT_SLOTS = 8
 
 # A row loop's block in place of the two kernels: its entry points.
 ROW_ENTRIES = ("rows", "columns", "narrow", "partial", "combine", "apply")

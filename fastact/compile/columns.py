@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 from llvmlite import ir
 
-from fastact.compile.abi import FOLD, GROUP, LANES, NARROW, R_ROWS
+from fastact.compile.abi import GROUP, LANES, NARROW, R_ROWS
 from fastact.compile.rowcode import INF, RowCode
 from fastact.compile.strips import HALF_WORD, POINTER, STORED, VECTOR_BYTES, WORD, word
 from fastact.compile.vectors import FLOAT, intrinsic
@@ -32,7 +33,7 @@ DOUBLE_BYTES = 8
 class TileCode(RowCode):
     """The passes over a tile: vectors of rows, every one of which has its own constants."""
 
-    longest = FOLD  # entries of a row that are in sight at once
+    longest = 0  # entries of a row that can be in sight at once, 0 for as many as a chunk has
 
     def __init__(self, form: Form, module: ir.Module, symbol: str, vectors: int) -> None:
         super().__init__(form, module, symbol)
@@ -80,8 +81,8 @@ class TileCode(RowCode):
 
     def chunks(self, count: Any, vectors: Any, body: Callable[[Any, Any, Any], None]) -> None:
         """body(first, stop, v): FOLD entries of one vector, then of the next."""
-        with self.loop(word(0), count, word(FOLD)) as first:
-            stop = self.smaller(count, self.builder.add(first, word(FOLD)))
+        with self.loop(word(0), count, word(self.chunk)) as first:
+            stop = self.smaller(count, self.builder.add(first, word(self.chunk)))
             with self.loop(word(0), vectors, word(1)) as v:
                 body(first, stop, v)
 
@@ -119,11 +120,11 @@ class TileCode(RowCode):
 
     def sums(self, count: Any, vectors: Any, rows: Any) -> None:
         """The sums of every row, into the arrays s0, s1, ..."""
-        b, none = self.builder, self.group.constant(0.0)
+        b, need, none = self.builder, self.need, self.group.constant(0.0)
         with self.loop(word(0), b.mul(vectors, word(GROUP)), word(1)) as j:
-            for place in (p for pair in self.totals for p in pair):
-                for k in range(self.pieces):
-                    b.store(none, self.lane_place(place, word(0), j, k))
+            for s, k in product(range(need.sums), range(self.pieces)):
+                for place in self.lane_places(s, word(0), j, k):
+                    b.store(none, place)
         zero = self.entries.constant(0.0)
         kind = zero.type
         chains = [[self.variable(zero) for _ in range(LANES // GROUP)] for _ in self.totals]
@@ -135,7 +136,7 @@ class TileCode(RowCode):
                 for place in (p for places in chains for p in places):
                     b.store(zero, place)
                 start = b.add(first, j)
-                for entry in range(0, self.longest, GROUP):
+                for entry in range(0, self.longest or self.chunk, GROUP):
                     r, chain = b.add(start, word(entry)), entry % LANES // GROUP
                     # The same for all of a call's rows and columns: predicted.
                     with self.when(b.icmp_signed("<", r, stop)):
@@ -144,53 +145,25 @@ class TileCode(RowCode):
                         ):
                             b.store(b.fadd(self.get(places[chain], kind), x), places[chain])
                 for s, places in enumerate(chains):
-                    folded = self.fold_lanes([self.halves(self.get(p, kind)) for p in places])
-                    self.add_lane(s, v, j, folded)
+                    found = [self.halves(self.get(p, kind)) for p in places]
+                    for k, pieces in enumerate(zip(*found, strict=True)):
+                        self.add_to_total(self.lane_places(s, v, j, k), list(pieces))
 
         self.chunks(count, vectors, chunk)
         with self.loop(word(0), vectors, word(1)) as v:
-            for s, (total, low) in enumerate(self.totals):
-                value = self.folded_total(total, v)
-                if self.computing == "float64":
-                    lost = self.folded_total(low, v)
-                    value = [b.fadd(x, y) for x, y in zip(value, lost, strict=True)]
-                for k, x in enumerate(value):
-                    index = b.add(b.mul(v, word(self.lanes)), word(k * GROUP))
-                    b.store(x, self.item(self.array(f"s{s}"), index, DOUBLE_BYTES), align=8)
+            for s, k in product(range(need.sums), range(self.pieces)):
+                places = [self.lane_places(s, v, word(j), k) for j in range(GROUP)]
+                total = self.combined([self.stored_total(p) for p in places])
+                index = b.add(b.mul(v, word(self.lanes)), word(k * GROUP))
+                target = self.item(self.array(f"s{s}"), index, DOUBLE_BYTES)
+                b.store(self.single_of(total), target, align=8)
 
-    def fold_lanes(self, lanes: list[list[Any]]) -> list[Any]:
-        """Vectors (as pieces of float64) added up, halves upon halves."""
-        while len(lanes) > 1:
-            half = len(lanes) // 2
-            lanes = [
-                [self.builder.fadd(x, y) for x, y in zip(a, b, strict=True)]
-                for a, b in zip(lanes[:half], lanes[half:], strict=True)
-            ]
-        return lanes[0]
-
-    def lane_place(self, total: Any, v: Any, j: Any, piece: int) -> Any:
-        """Lane j of a total of vector v's rows."""
+    def lane_places(self, s: int, v: Any, j: Any, piece: int) -> tuple[Any, Any]:
+        """Lane j of sum s of vector v's rows: where the total and its error are."""
         b = self.builder
         index = b.add(b.mul(b.add(b.mul(v, word(GROUP)), j), word(self.lanes)), word(piece * GROUP))
-        return self.item(total, index, DOUBLE_BYTES)
-
-    def add_lane(self, s: int, v: Any, j: Any, pieces: list[Any]) -> None:
-        total, low = self.totals[s]
-        for k, piece in enumerate(pieces):
-            self.add_to_total(self.lane_place(total, v, j, k), self.lane_place(low, v, j, k), piece)
-
-    def folded_total(self, total: Any, v: Any) -> list[Any]:
-        return self.fold_lanes(
-            [
-                [
-                    self.builder.load(
-                        self.lane_place(total, v, word(j), k), typ=self.group.type, align=8
-                    )
-                    for k in range(self.pieces)
-                ]
-                for j in range(GROUP)
-            ]
-        )
+        high, low = (self.item(total, index, DOUBLE_BYTES) for total in self.totals[s])
+        return high, low
 
     def apply(self, count: Any, vectors: Any, rows: Any) -> None:
         """The outputs along the rows."""
@@ -251,7 +224,8 @@ class TileCode(RowCode):
                 job = self.arguments[0]
                 self.call(self.slot(self.job, R_ROWS), [job, first, b.add(first, rows)])
             with otherwise:
-                self.sums(count, vectors, rows)
+                if need.sums:
+                    self.sums(count, vectors, rows)
                 with self.loop(word(0), padded, word(GROUP)) as i:
                     self.finish_rows(i)
                 self.results(first, rows, count, vectors)

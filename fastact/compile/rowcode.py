@@ -9,6 +9,7 @@ from llvmlite import ir
 
 from fastact.compile.abi import (
     BATCH,
+    FOLD,
     GROUP,
     LANES,
     NARROW,
@@ -46,11 +47,11 @@ def by_dtype(constant: Any, dtype: str) -> float:
 
 
 @scalar
-def two_sum(high, low, value):
-    """The compensated total (high, low) plus a value (Knuth; terms of any sign)."""
-    total = high + value
-    back = total - high
-    return total, low + ((high - (total - back)) + (value - back))
+def two_sum(a, b):
+    """a + b as a rounded sum and its error (Knuth; terms of any sign)."""
+    total = a + b
+    back = total - a
+    return total, (a - (total - back)) + (b - back)
 
 
 @scalar
@@ -62,8 +63,8 @@ def below(m, x):
 @scalar
 def block_scale(m, row_m):
     """How a block of a long row enters the row: see `scaled` in fastact.rowwise.record."""
-    d = select(m == row_m, 0.0, m - row_m)
-    return exponential(d), select(m == row_m, 1.0, 0.0)
+    factor = exponential(select(m == row_m, 0.0, m - row_m))
+    return factor, select(m == row_m, 1.0, 0.0), select(m == row_m, 0.0, row_m - m)
 
 
 class Needs:
@@ -75,9 +76,9 @@ class Needs:
         self.results = op.results()
         self.rows = [o.name for o in self.inputs if o.is_row and o is not MASK]
         self.key = self.rows[-1]
-        self.terms = parameters(op.terms)
+        self.terms = parameters(op.terms) if op.terms else ()
         self.apply = parameters(op.apply) if op.apply else ()
-        self.sums = outputs(op.terms)
+        self.sums = outputs(op.terms) if op.terms else 0
         self.constants = outputs(op.finish)
         self.weight = "e" in self.terms or "e" in self.apply
         self.keep = "e" in self.terms and "e" in self.apply
@@ -120,6 +121,7 @@ class RowCode(Code):
         self.size = 4 if self.computing == "float32" else 8
         self.lanes = VECTOR_BYTES // self.size
         self.parts = LANES // self.lanes
+        self.chunk = FOLD[self.computing]  # entries between two folds
         self.entries = Vectors(self.builder, self.computing, self.lanes)
         self.group = Vectors(self.builder, "float64", GROUP)
         self.some = Vectors(self.builder, self.computing, GROUP)
@@ -272,12 +274,11 @@ class RowCode(Code):
         own += [f"{n}_label" for n in self.need.at_label]
         names |= {name: (lambda name=name: column(name)) for name in own}
         constants = self.group.bind(op.finish, names)
+        names |= {f"c{j}": c for j, c in enumerate(constants)}
         for j, c in enumerate(constants):
-            names[f"c{j}"] = c
             if self.computing == "float32":
                 c = code.fptrunc(c, self.some.type)
-            size = self.size
-            code.store(c, self.item(self.array(f"c{j}"), b, size), align=size)
+            code.store(c, self.item(self.array(f"c{j}"), b, self.size), align=self.size)
         for name, source in (("value", op.value), ("label value", op.label_value)):
             if source is not None:
                 (value,) = self.group.bind(source, names)
@@ -374,23 +375,38 @@ class RowCode(Code):
         """The larger; b if a is nan."""
         return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
 
-    def folded(self, accumulators: list[Any]) -> Any:
-        """LANES sums in the computing dtype as GROUP sums in float64."""
-        b = self.builder
-        wide = [w for value in accumulators for w in self.halves(value)]
-        half = len(wide) // 2
-        while half:
-            wide = [b.fadd(wide[k], wide[k + half]) for k in range(half)]
-            half //= 2
-        return wide[0]
+    def combined(self, totals: list[Any]) -> list[Any]:
+        """Totals added up, halves upon halves."""
+        while len(totals) > 1:
+            half = len(totals) // 2
+            pairs = zip(totals[:half], totals[half:], strict=True)
+            totals = [self.added(a, b) for a, b in pairs]
+        return list(totals[0])
 
-    def add_to_total(self, total: Any, low: Any, value: Any) -> None:
-        """Add to a total; of float64 entries, with the error of the addition."""
-        kind = value.type
+    def added(self, a: Any, b: Any) -> list[Any]:
+        """The sum of two totals: [high, low], of which low is the error of float64 entries.
+
+        Sums of float32 entries are exact enough in float64 alone: their low is None.
+        """
         if self.computing == "float32":
-            self.builder.store(self.builder.fadd(self.get(total, kind), value), total)
-        else:
-            vectors = Vectors(self.builder, "float64", kind.count)
-            high, lost = vectors.call(two_sum, [self.get(total, kind), self.get(low, kind), value])
-            self.builder.store(high, total)
-            self.builder.store(lost, low)
+            return [self.builder.fadd(a[0], b[0]), None]
+        vectors = Vectors(self.builder, "float64", a[0].type.count)
+        high, low = vectors.call(two_sum, [a[0], b[0]])
+        for part in (a[1], b[1]):
+            low = low if part is None else self.builder.fadd(part, low)
+        return [high, low]
+
+    def single_of(self, total: list[Any]) -> Any:
+        """A total as one vector."""
+        return total[0] if total[1] is None else self.builder.fadd(*total)
+
+    def stored_total(self, places: tuple[Any, Any]) -> list[Any]:
+        low = self.get(places[1], self.group.type) if self.computing == "float64" else None
+        return [self.get(places[0], self.group.type), low]
+
+    def add_to_total(self, places: tuple[Any, Any], pieces: list[Any]) -> None:
+        """Add vectors of float64, halves upon halves, to a total in memory."""
+        value = self.combined([(piece, None) for piece in pieces])
+        for place, part in zip(places, self.added(self.stored_total(places), value), strict=True):
+            if part is not None:
+                self.builder.store(part, place)

@@ -15,7 +15,6 @@ from llvmlite import ir
 
 from fastact.compile.abi import (
     BATCH,
-    FOLD,
     GROUP,
     LANES,
     PARTIAL_SLOTS,
@@ -35,7 +34,7 @@ from fastact.compile.rowcode import (
     by_dtype,
     two_sum,
 )
-from fastact.compile.strips import BYTE, POINTER, WORD, word
+from fastact.compile.strips import BYTE, HALF_WORD, POINTER, WORD, word
 from fastact.rowwise.exponential import UNIT
 from fastact.rowwise.record import LIMIT, MASK, Form
 
@@ -272,18 +271,19 @@ class RowPasses(RowCode):
                     code.store(code.fadd(self.get(place, value.type), value), place)
 
         full = code.and_(count, word(-LANES))
-        with self.loop(word(0), count, word(FOLD)) as base:
+        with self.loop(word(0), count, word(self.chunk)) as base:
             for place in (p for places in self.lane_sums for p in places):
                 code.store(self.entries.constant(0.0), place)
-            stop = self.smaller(code.add(base, word(FOLD)), full)
+            stop = self.smaller(code.add(base, word(self.chunk)), full)
             with self.loop(base, stop, word(LANES)) as index:
                 add(index, [None] * self.parts)
-            last = code.icmp_signed("<", code.sub(count, base), word(FOLD))
+            last = code.icmp_signed("<", code.sub(count, base), word(self.chunk))
             with self.when(code.and_(last, code.icmp_signed("!=", full, count))):
                 add(full, self.tail(count, full))
-            for places, (total, low) in zip(self.lane_sums, self.totals, strict=True):
+            for places, total in zip(self.lane_sums, self.totals, strict=True):
                 values = [self.get(p, self.entries.type) for p in places]
-                self.add_to_total(total, low, self.folded(values))
+                pieces = [piece for value in values for piece in self.halves(value)]
+                self.add_to_total(total, pieces)
 
     def measure(self, b: Any, row: Any, first: Any, count: Any) -> None:
         """Place the entries first to first + count of a row, and find their maximum."""
@@ -310,6 +310,8 @@ class RowPasses(RowCode):
     def reduce(self, b: Any, row: Any, first: Any) -> None:
         """The sums of a row that has been measured, and whose scale is known."""
         code, need = self.builder, self.need
+        if not need.sums:
+            return
         count = self.take("count", b, WORD)
         if need.top:
             with self.when(self.special(b)):
@@ -325,11 +327,17 @@ class RowPasses(RowCode):
             if self.outs:
                 ahead = code.select(self.short, self.address(self.outs[0], row, index), ahead)
             self.sums(bases, some, kept, constants, ahead)
-        for j, (total, low) in enumerate(self.totals):
-            value = self.fold(self.get(total, self.group.type), code.fadd)
-            if self.computing == "float64":
-                value = code.fadd(value, self.fold(self.get(low, self.group.type), code.fadd))
-            self.put(f"s{j}", b, value)
+        for j, places in enumerate(self.totals):
+            total, lanes = self.stored_total(places), GROUP
+            while lanes > 1:
+                lanes //= 2
+                total = self.added(*(self.lanes_of(total, at, lanes) for at in (0, lanes)))
+            value = self.single_of(total)
+            self.put(f"s{j}", b, code.extract_element(value, ir.Constant(HALF_WORD, 0)))
+
+    def lanes_of(self, total: list[Any], first: int, count: int) -> list[Any]:
+        """Some lanes of a total."""
+        return [x if x is None else self.part(x, first, count) for x in total]
 
     def counted(self, b: Any, row: Any, first: Any, count: Any) -> Any:
         """The entries that take part: those before the limit, none of a row to be ignored."""
@@ -525,16 +533,14 @@ def combine_task(form: Form, module: Any, symbol: str) -> None:
             code.start_rows(zero)
             tops = [code.take("m", i) for i in (block, whole)]
             found = code.scalar(code.double, block_scale, *tops)
-            names |= dict(zip(("factor", "is_largest"), found, strict=True))
+            names |= dict(zip(("factor", "is_largest", "gap"), found, strict=True))
         else:
             names["factor"] = ir.Constant(DOUBLE, 1.0)
         splats = {name: code.double.splat(value) for name, value in names.items()}
         for (total, low), value in zip(totals, merged(code, splats), strict=True):
-            high, lost = code.scalar(
-                code.double, two_sum, code.get(total, DOUBLE), code.get(low, DOUBLE), value
-            )
+            high, lost = code.scalar(code.double, two_sum, code.get(total, DOUBLE), value)
             b.store(high, total)
-            b.store(lost, low)
+            b.store(b.fadd(code.get(low, DOUBLE), lost), low)
     for j, (total, low) in enumerate(totals):
         code.put(f"s{j}", whole, b.fadd(code.get(total, DOUBLE), code.get(low, DOUBLE)))
     code.finish_rows(whole)
@@ -552,6 +558,8 @@ def combine_task(form: Form, module: Any, symbol: str) -> None:
 
 def merged(code: RowPasses, names: dict[str, Any]) -> list[Any]:
     """A block's sums on the row's scale."""
+    if not code.need.sums:
+        return []
     zero = ir.Constant(ir.IntType(32), 0)
     return [code.builder.extract_element(v, zero) for v in code.double.bind(code.op.merge, names)]
 

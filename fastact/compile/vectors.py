@@ -62,7 +62,12 @@ def outputs(scalar: Any) -> int:
     """How many values a scalar returns."""
     last = tree(scalar.single).body[-1]
     assert isinstance(last, ast.Return)
-    return len(last.value.elts) if isinstance(last.value, ast.Tuple) else 1
+    if isinstance(last.value, ast.Tuple):
+        return len(last.value.elts)
+    if isinstance(last.value, ast.Call) and isinstance(last.value.func, ast.Name):
+        called = scalar.single.__globals__.get(last.value.func.id)
+        return outputs(called) if isinstance(called, Scalar) else 1
+    return 1
 
 
 def splat(value: Any, lanes: int, builder: Any = None) -> Any:

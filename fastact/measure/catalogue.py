@@ -6,7 +6,7 @@ from typing import Any
 
 import fastact as fa
 from fastact.activations.directions import DIRECTIONS
-from fastact.registry import ROW_OPS
+from fastact.registry import LOSS_RECORDS, ROW_OPS
 
 # Row-wise operations have a record of their own for each direction.
 ROW_RECORDS = {record.name: record for record in ROW_OPS}
@@ -21,12 +21,16 @@ def operations() -> tuple[str, ...]:
 
 def keeps_shape(op: str) -> bool:
     """Whether results have the shape of the input; reductions are listed, but not measured."""
-    return not is_rowwise(op) or record_of(op).apply is not None
+    return not is_loss(op) and (not is_rowwise(op) or record_of(op).apply is not None)
 
 
 def is_rowwise(op: str) -> bool:
     """Whether the operation reduces along an axis."""
     return op in ROWWISE
+
+
+def is_loss(op: str) -> bool:
+    return op in LOSS_RECORDS
 
 
 def record_of(op: str) -> Any:

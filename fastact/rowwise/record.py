@@ -68,7 +68,7 @@ def scaled(s0, factor):
     """How the sums of one block of a long row enter the row's.
 
     `factor` is exp(maximum of the block - maximum of the row), `is_largest` 1 where they are
-    equal, else 0.
+    equal, else 0; `gap` is the row's maximum less the block's.
     """
     return s0 * factor
 
@@ -117,3 +117,32 @@ class RowOp:
         """The outputs: those along the row, then the one with one value per row."""
         rows = tuple(Operand(f"out{k}") for k in range(self.row_outputs if self.apply else 0))
         return rows + ((Operand("value", False, self.value_dtype),) if self.value else ())
+
+
+@dataclass(frozen=True)
+class Option:
+    """An optional argument of a loss, as its documentation tells it."""
+
+    name: str
+    kind: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss, alone and with its gradient: what its functions say of themselves."""
+
+    name: str
+    summary: str
+    formula: str
+    inputs: tuple[str, str]
+    options: tuple[Option, ...]
+    labels_note: str
+    notes: str
+    stable_note: str
+    raises: str
+    example: str  # arguments of a call
+    accuracy: dict[str, float]  # of one loss, where all terms have one sign
+    ops: tuple[RowOp, ...]  # that compute it
+    sources: tuple[str, ...]
+    use: str

@@ -6,7 +6,7 @@ import textwrap
 
 from fastact.activations.directions import Direction
 from fastact.activations.record import Activation
-from fastact.rowwise.record import RowOp
+from fastact.rowwise.record import Loss, RowOp
 
 SENTENCE = {
     "forward": "{summary}",
@@ -151,4 +151,54 @@ def row_docstring(op: RowOp) -> str:
         f">>> fa.{op.name}({arrays}).shape",
         "(1, 3)" if op.apply else "(1,)",
     ]
+    return wrapped(lines)
+
+
+def loss_docstring(loss: Loss, gradient: bool) -> str:
+    """The docstring of a loss, or of the loss with its gradient."""
+    more = " With its gradient, in one pass." if gradient else ""
+    errors = "; ".join(f"{dtype}: {ulp:g}" for dtype, ulp in loss.accuracy.items())
+    lines = [loss.summary, "", f"    {loss.formula}", "", loss.stable_note + more, ""]
+    first, second = loss.inputs
+    lines += ["Parameters", "-" * 10, f"{first} : array_like", f"    Scores; {DTYPES}."]
+    lines += [f"{second} : array_like", f"    {loss.labels_note}"]
+    for option in loss.options:
+        lines += [f"{option.name} : {option.kind}", f"    {option.meaning}"]
+    if gradient:
+        lines += ["out : array, optional", "    Where to write the gradient; may be the logits."]
+    lines += [
+        "",
+        "Returns",
+        "-------",
+        "loss : number, or an array of losses with reduction='none', in the dtype of the logits",
+    ]
+    if gradient:
+        lines += ["dlogits : array of the shape and dtype of the logits"]
+    lines += [
+        "",
+        "Raises",
+        "------",
+        "TypeError",
+        "    For dtypes that are not what they may be.",
+        "ValueError",
+        f"    {loss.raises}",
+        "",
+        "Notes",
+        "-----",
+        loss.notes,
+        f"Largest error of a loss in ulp: {errors}.",
+        "",
+        "References",
+        "----------",
+        *loss.sources,
+        "",
+        "Examples",
+        "--------",
+        ">>> import fastact as fa",
+    ]
+    if gradient:
+        call = f"fa.{loss.name}_value_and_grad({loss.example})"
+        lines += [f">>> loss, dlogits = {call}", ">>> bool(loss > 0)", "True"]
+    else:
+        lines += [f">>> bool(fa.{loss.name}({loss.example}) > 0)", "True"]
     return wrapped(lines)

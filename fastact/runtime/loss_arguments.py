@@ -1,0 +1,76 @@
+"""What both losses ask of their arguments: everything is checked before anything is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastact.runtime.functions import check_dtypes
+from fastact.runtime.row_functions import FLOATS, result_dtype
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def check_reduction(name: str, reduction: Any) -> None:
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
+        words = ", ".join(map(repr, REDUCTIONS))
+        raise ValueError(f"{name}: reduction must be one of {words}, got {reduction!r}")
+
+
+def floating(name: str, argument: str, value: Any) -> np.ndarray:
+    """An argument as an array of a real floating dtype, in the processor's byte order."""
+    check_dtypes(name, {argument: value})
+    array = np.asarray(value)
+    dtype = array.dtype if array.dtype.name in FLOATS else result_dtype([array], None)
+    return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def finite(name: str, argument: str, array: np.ndarray) -> np.ndarray:
+    if not (np.isfinite(array) & (array >= 0)).all():
+        raise ValueError(f"{name}: {argument} must be finite and not negative")
+    return array
+
+
+def check_out(name: str, out: Any, x: np.ndarray) -> None:
+    """Raise if the gradient cannot be written to `out`."""
+    if out is None:
+        return
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"{name}: out must be an array, got {out!r}")
+    if out.shape != x.shape:
+        raise ValueError(f"{name}: out has shape {out.shape}; it must have shape {x.shape}")
+    if out.dtype.newbyteorder("=") != x.dtype:
+        raise TypeError(f"{name}: out has dtype {out.dtype}; it must have dtype {x.dtype}")
+    if not out.flags.writeable:
+        raise ValueError(f"{name}: out is read-only; it must be writeable")
+
+
+def target(out: Any, x: np.ndarray, inputs: list[np.ndarray]) -> np.ndarray:
+    """Where to compute the gradient: in `out` if it is apart from all inputs, or is the logits."""
+    if out is None:
+        return np.empty_like(x, subok=False)
+    itself = (
+        out.__array_interface__["data"] == x.__array_interface__["data"]
+        and out.strides == x.strides
+        and out.dtype.isnative
+    )
+    others = [a for a in inputs if a is not x] + ([] if itself else [x])
+    if not out.dtype.isnative or any(np.may_share_memory(out, a) for a in others):
+        return np.empty_like(x, subok=False)
+    return np.asarray(out)
+
+
+def delivered(gradient: np.ndarray, out: Any) -> Any:
+    """The gradient, in `out` if that was given."""
+    if out is None:
+        return gradient
+    if gradient is not out and not np.shares_memory(gradient, out):
+        np.copyto(out, gradient)
+    return out
+
+
+def rounded(total: Any, dtype: np.dtype[Any]) -> Any:
+    """A loss in float64 as one of the dtype of the logits; too large for it is infinite."""
+    with np.errstate(over="ignore"):
+        return np.asarray(total).astype(dtype)[()]
