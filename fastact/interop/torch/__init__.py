@@ -1,0 +1,1 @@
+"""PyTorch: custom operators with autograd, the functions that call them, and modules."""

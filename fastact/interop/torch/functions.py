@@ -1,0 +1,360 @@
+"""The functions that users call: a short way for eager mode, the operators for all else.
+
+What a call costs was measured on 16 elements (bench/adapters.py): an operator of the dispatcher
+written in Python takes 3 us forward and 40 us with autograd, `torch.autograd.Function` 6 us
+forward; a tensor that needs no gradient is computed without either, in 1.7 us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C._functorch import TransformType
+from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
+from torch.autograd import forward_ad
+from torch.nn import Parameter
+
+from fastact.interop.catalogue import Elementwise, RowWise, elementwise, rowwise
+from fastact.interop.torch import operators
+from fastact.interop.torch.tensors import computed, floating
+
+modes_active = torch._C._len_torch_dispatch_stack
+transforms_active = torch._C._are_functorch_transforms_active
+is_compiling = torch.compiler.is_compiling
+from_numpy = torch.from_numpy
+is_grad_enabled = torch.is_grad_enabled
+native = {torch.float16, torch.float32, torch.float64}
+
+
+def is_plain(x: Tensor) -> bool:
+    """Whether a tensor is on the CPU and nothing but autograd watches what is done with it."""
+    return (
+        not is_compiling()
+        and type(x) in (Tensor, Parameter)
+        and x.is_cpu
+        and not modes_active()
+        and not transforms_active()
+    )
+
+
+def run(function: Callable[..., Any], name: str, like: Tensor, *given: Any, **axis: int) -> Tensor:
+    """A function of arrays where the tensors are plain, else the operator of that name."""
+    if is_plain(like):
+        return computed(function, like, *given, **axis)
+    operator = getattr(torch.ops.fastact, name)
+    made: Tensor = operator(*given, *axis.values())
+    return made
+
+
+def in_front(info: Any, in_dims: tuple[Any, ...], *tensors: Tensor) -> list[Tensor]:
+    """The tensors of a vmap, with the batch as their first axis."""
+    return [
+        t.expand(info.batch_size, *t.shape) if d is None else t.movedim(d, 0)
+        for t, d in zip(tensors, in_dims, strict=True)
+    ]
+
+
+def transforms_functions() -> bool:
+    """Whether a transform of torch.func is at work, and one that takes autograd Functions."""
+    if is_compiling() or not transforms_active():
+        return False
+    return retrieve_current_functorch_interpreter().key() != TransformType.Functionalize
+
+
+class Forward(torch.autograd.Function):
+    """An elementwise op; its backward pass is a fused one over dy and the input.
+
+    The input is kept, as PyTorch itself does for most activations. Keeping f'(x) instead, made
+    by value_and_grad in the forward pass, was measured and is no faster: it writes one array more.
+    """
+
+    @staticmethod
+    def forward(op: Elementwise, x: Tensor, *parameters: Any) -> Tensor:
+        return run(op.forward, op.name, x, x, *parameters)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.op, x, *ctx.parameters = inputs
+        ctx.save_for_backward(x)
+        if forward_ad._current_level >= 0:
+            ctx.save_for_forward(x)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+        (x,) = ctx.saved_tensors
+        if is_grad_enabled():  # the gradient will be differentiated again
+            dx = Backward.apply(ctx.op, dy, x, *ctx.parameters)
+        else:
+            dx = Backward.forward(ctx.op, dy, x, *ctx.parameters)
+        return (None, dx, *(None for _ in ctx.parameters))
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, dx: Tensor, *others: None) -> Tensor:
+        (x,) = ctx.saved_tensors
+        made: Tensor = Backward.apply(ctx.op, dx, x, *ctx.parameters)
+        return made
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], op: Elementwise, x: Tensor, *p: Any) -> Any:
+        return Forward.apply(op, x, *p), in_dims[1]
+
+
+class Backward(torch.autograd.Function):
+    """dy f'(x)."""
+
+    @staticmethod
+    def forward(op: Elementwise, dy: Tensor, x: Tensor, *parameters: Any) -> Tensor:
+        return run(op.backward, f"{op.name}_backward", x, dy, x, *parameters)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.op, dy, x, *ctx.parameters = inputs
+        ctx.save_for_backward(dy, x)
+        if forward_ad._current_level >= 0:
+            ctx.save_for_forward(dy, x)
+
+    @staticmethod
+    def backward(ctx: Any, ddx: Tensor) -> tuple[Any, ...]:
+        dy, x = ctx.saved_tensors
+        op, parameters = ctx.op, ctx.parameters
+        _, needs_dy, needs_x, *_ = ctx.needs_input_grad
+        for_dy = Backward.apply(op, ddx, x, *parameters) if needs_dy else None
+        for_x = operators.double_backward(op, ddx, dy, x, *parameters) if needs_x else None
+        return (None, for_dy, for_x, *(None for _ in parameters))
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, ddy: Any, dx: Any, *others: None) -> Any:
+        dy, x = ctx.saved_tensors
+        op, parameters = ctx.op, ctx.parameters
+        terms = []
+        if ddy is not None:
+            terms.append(Backward.apply(op, ddy, x, *parameters))
+        if dx is not None:
+            terms.append(operators.double_backward(op, dx, dy, x, *parameters))
+        return sum(terms)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], op: Elementwise, dy: Tensor, x: Tensor, *p: Any
+    ) -> Any:
+        dy, x = in_front(info, in_dims[1:3], dy, x)
+        return Backward.apply(op, dy, x, *p), 0
+
+
+class ForwardRows(torch.autograd.Function):
+    """A row op; keeps its output, or its input where there is no other way."""
+
+    @staticmethod
+    def forward(op: RowWise, x: Tensor, dim: int) -> Tensor:
+        if is_plain(x):
+            return operators.rows_forward(op, x, dim)
+        made: Tensor = getattr(torch.ops.fastact, op.name)(x, dim)
+        return made
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.op, x, ctx.dim = inputs
+        ctx.save_for_backward(output if ctx.op.keeps_output else x)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+        (kept,) = ctx.saved_tensors
+        way = BackwardRows.apply if is_grad_enabled() else BackwardRows.forward
+        return None, way(ctx.op, dy, kept, ctx.dim), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], op: RowWise, x: Tensor, dim: int) -> Any:
+        (x,) = in_front(info, in_dims[1:2], x)
+        return ForwardRows.apply(op, x, operators.under_batch(dim, x.dim())), 0
+
+
+class BackwardRows(torch.autograd.Function):
+    """The backward pass of a row op."""
+
+    @staticmethod
+    def forward(op: RowWise, dy: Tensor, kept: Tensor, dim: int) -> Tensor:
+        return run(op.backward, f"{op.name}_backward", kept, dy, kept, axis=dim)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.op, dy, kept, ctx.dim = inputs
+        ctx.save_for_backward(dy, kept)
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
+        dy, kept = ctx.saved_tensors
+        return (None, *operators.rows_twice(ctx.op, v, dy, kept, ctx.dim), None)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], op: RowWise, dy: Tensor, kept: Tensor, dim: int
+    ) -> Any:
+        dy, kept = in_front(info, in_dims[1:3], dy, kept)
+        return BackwardRows.apply(op, dy, kept, operators.under_batch(dim, kept.dim())), 0
+
+
+class Quick(torch.autograd.Function):
+    """Forward for eager mode: in the older form of a Function, which costs a third of the other."""
+
+    @staticmethod
+    def forward(ctx: Any, op: Elementwise, x: Tensor, *parameters: Any) -> Tensor:
+        ctx.op, ctx.parameters = op, parameters
+        ctx.save_for_backward(x)
+        if x.dtype in native and x.ndim:
+            return from_numpy(op.forward(x.detach().numpy(), *parameters))
+        return computed(op.forward, x, x, *parameters)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+        (x,) = ctx.saved_tensors
+        if is_grad_enabled():
+            dx = Backward.apply(ctx.op, dy, x, *ctx.parameters)
+        else:
+            dx = computed(ctx.op.backward, x, dy, x, *ctx.parameters)
+        return None, dx, *(None,) * len(ctx.parameters)
+
+
+class QuickRows(torch.autograd.Function):
+    """ForwardRows in the same way."""
+
+    @staticmethod
+    def forward(ctx: Any, op: RowWise, x: Tensor, dim: int) -> Tensor:
+        ctx.op, ctx.dim = op, dim
+        y = operators.rows_forward(op, x, dim)
+        ctx.save_for_backward(y if op.keeps_output else x)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+        (kept,) = ctx.saved_tensors
+        if is_grad_enabled():
+            dx = BackwardRows.apply(ctx.op, dy, kept, ctx.dim)
+        else:
+            dx = computed(ctx.op.backward, kept, dy, kept, axis=ctx.dim)
+        return None, dx, None
+
+
+# Function.apply without its own check for torch.func, which is_plain has made: 1.7 us less.
+quick = super(torch.autograd.Function, Quick).apply
+quick_rows = super(torch.autograd.Function, QuickRows).apply
+
+
+def call(op: Elementwise, x: Tensor, *parameters: Any) -> Tensor:
+    """An elementwise op of any tensor."""
+    x = floating(op.name, x)
+    if is_plain(x) and forward_ad._current_level < 0:
+        if x.requires_grad and is_grad_enabled():
+            return quick(op, x, *parameters)
+        return computed(op.forward, x, x, *parameters)
+    if forward_ad._current_level >= 0 or transforms_functions():
+        made: Tensor = Forward.apply(op, x, *parameters)
+        return made
+    return getattr(torch.ops.fastact, op.name)(x, *parameters)
+
+
+def call_rows(op: RowWise, x: Tensor, dim: int) -> Tensor:
+    """A row op of any tensor."""
+    x = floating(op.name, x)
+    if isinstance(dim, bool) or not isinstance(dim, int):
+        raise TypeError(f"{op.name}: dim must be an integer, got {dim!r}")
+    if not -max(x.dim(), 1) <= dim < max(x.dim(), 1):
+        raise IndexError(f"{op.name}: dim {dim} is out of range for x of shape {tuple(x.shape)}")
+    if is_plain(x):
+        if x.requires_grad and is_grad_enabled():
+            return quick_rows(op, x, dim)
+        return operators.rows_forward(op, x, dim)
+    if transforms_functions():
+        made: Tensor = ForwardRows.apply(op, x, dim)
+        return made
+    return getattr(torch.ops.fastact, op.name)(x, dim)
+
+
+# The tests are in this order, and x.numpy() is not left to fail, because that costs: an exception
+# from PyTorch 6 us. Names of the enclosing function rather than globals: torch.compile guards on
+# what it reads, and looks for globals in the module that the function says it comes from.
+TEMPLATE = """
+def make(operator, op, forward, call, floating, defaults):
+    def {name}(x{signature}):
+        if is_compiling():
+            return operator(floating(x){arguments})
+        if (
+            (type(x) is Tensor or type(x) is Parameter)
+            and x.is_cpu
+            and x.dtype in native
+            and not (
+                modes_active()
+                or transforms_active()
+                or forward_ad._current_level >= 0
+                or x.is_neg()
+            )
+            and x.ndim
+        ):
+            if not x.requires_grad:
+                return from_numpy(forward(x.numpy(){arguments}))
+            if is_grad_enabled():
+                return quick(op, x{arguments})
+        return call(x{arguments})
+    return {name}
+"""
+DOC = """{summary}
+
+    {formula}
+
+The same as `fastact.{name}`, for a PyTorch tensor of any float dtype; differentiable, under
+torch.compile and torch.func too.{more}"""
+
+
+@cache
+def function(name: str) -> Any:
+    """The function of an elementwise op."""
+    op = elementwise()[name]
+    scope = dict(globals())
+    exec(
+        TEMPLATE.format(
+            name=name,
+            signature="".join(f", {p.name}=defaults[{k}]" for k, p in enumerate(op.parameters)),
+            arguments="".join(f", {p.name}" for p in op.parameters),
+        ),
+        scope,
+    )
+    made = scope["make"](
+        getattr(torch.ops.fastact, name).default,
+        op,
+        op.forward,
+        partial(call, op),
+        partial(floating, name),
+        op.record.defaults,
+    )
+    made.__module__ = "fastact.torch"
+    made.__doc__ = DOC.format(
+        name=name, summary=op.record.summary, formula=op.record.formula, more=""
+    )
+    return made
+
+
+@cache
+def row_function(name: str) -> Any:
+    """The function of a row op."""
+    op = rowwise()[name]
+
+    def rows(x: Tensor, dim: int = -1) -> Tensor:
+        return call_rows(op, x, dim)
+
+    def reduction(x: Tensor, dim: int = -1, keepdim: bool = False) -> Tensor:
+        y = call_rows(op, x, dim)
+        return y.unsqueeze(dim) if keepdim and x.dim() else y
+
+    made = reduction if op.reduces else rows
+    made.__name__ = made.__qualname__ = name
+    made.__module__ = "fastact.torch"
+    made.__doc__ = DOC.format(
+        name=name,
+        summary=op.record.summary,
+        formula=op.record.formula,
+        more=" `dim` is the axis, as in torch.",
+    )
+    return made
