@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
-from fastact.compile.kernels import narrow, widen
+from fastact.cuda.halves import narrow, widen
 from fastact.cuda.kinds import COMPUTING, ITEMSIZE, VECTOR_BYTES
 
 GLOBAL = 1  # NVVM's address space of global memory
