@@ -1,4 +1,4 @@
-"""Make every coefficient and constant of `fastact/numerics`, and check the ones in use.
+"""Make every coefficient and constant of `fastact/`, and check the ones in use.
 
     python ci/coefficients.py            print them, ready to paste
     python ci/coefficients.py --check    compare them with those in the modules; 1 if one differs
@@ -154,6 +154,8 @@ EXPONENTIAL = "fastact.numerics.exponential"
 LOGARITHM = "fastact.numerics.logarithm"
 HYPERBOLIC = "fastact.numerics.hyperbolic"
 RECIPROCAL = "fastact.numerics.reciprocal"
+EXACT = "fastact.numerics.exact"
+EXPONENTIAL_LINEAR = "fastact.activations.exponential_linear"
 
 # Where tanh passes from one polynomial to the other: the two are about equally good there.
 TANH_SPLIT = {"single": mp.mpf(1), "double": mp.mpf(0.65)}
@@ -225,7 +227,38 @@ FITS = (
     ),
 )
 
+
+def rounded_down(value: mp.mpf, kind: type[np.floating]) -> mp.mpf:
+    """The largest number of the dtype that is not above a positive value."""
+    nearest = rounded(value, kind)
+    step = np.nextafter(kind(float(nearest)), kind(0))
+    return nearest if nearest <= value else mp.mpf(float(step))
+
+
+def selu_constants() -> tuple[mp.mpf, mp.mpf]:
+    """(scale, scale alpha) with which a normal input keeps mean 0 and variance 1.
+
+    From E[f] = 0 and E[f**2] = 1 over the normal distribution, where below 0 the moments of
+    exp(z) and exp(2z) are exp(1/2) Phi(-1) and exp(2) Phi(-2).
+    """
+    once = mp.exp(mp.mpf(1) / 2) * mp.ncdf(-1)
+    twice = mp.exp(2) * mp.ncdf(-2)
+    alpha = mp.npdf(0) / (mp.mpf(1) / 2 - once)
+    scale = 1 / mp.sqrt(mp.mpf(1) / 2 + alpha**2 * (twice - 2 * once + mp.mpf(1) / 2))
+    return scale, scale * alpha
+
+
+def two_parts(module: str, name: str, value: mp.mpf) -> tuple[tuple[str, str, tuple], ...]:
+    """A constant as its value rounded down and the rest, for both dtypes."""
+    high = [rounded_down(value, kind) for kind in KIND.values()]
+    return (
+        (module, name, tuple(float(h) for h in high)),
+        (module, f"{name}_TAIL", tuple(float(value - h) for h in high)),
+    )
+
+
 SEED, STEP = seed_and_step()
+SCALE, DEPTH = selu_constants()
 LN2 = {dtype: rounded(mp.log(2), kind) for dtype, kind in KIND.items()}
 CONSTANTS = (
     (EXPONENTIAL, "LOG2E", float(1 / mp.log(2))),
@@ -235,6 +268,16 @@ CONSTANTS = (
     (HYPERBOLIC, "HALF_LN2", tuple(float(v / 2) for v in LN2.values())),
     (RECIPROCAL, "SEED", SEED),
     (RECIPROCAL, "STEP", STEP),
+    *two_parts(EXACT, "SIXTH", mp.mpf(1) / 6),
+    *two_parts(EXACT, "THIRD", mp.mpf(1) / 3),
+    *two_parts(EXPONENTIAL_LINEAR, "SELU_SCALE", SCALE),
+    *two_parts(EXPONENTIAL_LINEAR, "SELU_DEPTH", DEPTH),
+    (EXPONENTIAL_LINEAR, "SELU_NEAREST", float(SCALE)),
+    (
+        EXPONENTIAL_LINEAR,
+        "SELU_DEPTH_EXCESS",
+        tuple(float(DEPTH / rounded_down(DEPTH, kind) - 1) for kind in KIND.values()),
+    ),
 )
 
 

@@ -7,7 +7,16 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
-from fastact.activations import rectifiers, saturating, smooth, steps
+from fastact.activations import (
+    algebraic,
+    exponential_linear,
+    hard,
+    rectifiers,
+    saturating,
+    shrink,
+    smooth,
+    steps,
+)
 from fastact.activations.directions import DIRECTIONS
 from fastact.activations.record import Activation
 from fastact.rowwise import logarithmic, softmax
@@ -19,7 +28,16 @@ from fastact.runtime.row_functions import row_function
 
 RECORDS: dict[str, Activation] = {
     record.name: record
-    for family in (steps, rectifiers, saturating, smooth)
+    for family in (
+        steps,
+        rectifiers,
+        exponential_linear,
+        hard,
+        shrink,
+        saturating,
+        algebraic,
+        smooth,
+    )
     for record in family.RECORDS
 }
 ROW_OPS: tuple[RowOp, ...] = tuple(op for f in (softmax, logarithmic) for op in f.ROW_OPS)

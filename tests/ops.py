@@ -33,6 +33,8 @@ OTHER_VALUES = {
     "positive": (0.25, 3.0),
     "nonnegative": (0.0, 2.5),
 }
+# Where other parameters must agree: min <= max.
+OTHER_BY_NAME = {"min": (-2.0, 0.25), "max": (0.5, 3.0)}
 
 ELEMENTWISE = tuple(name for name in fa.names() if hasattr(fa.get(name), "grad"))
 
@@ -69,6 +71,11 @@ class Case:
     def kinks(self) -> list[float]:
         return self.values(self.record.kinks)
 
+    @property
+    def odd(self) -> bool:
+        """Whether the record says that f(-x) = -f(x) for these parameters."""
+        return bool(eval(str(self.record.odd), {"__builtins__": {}}, self.scope))
+
     def rounded(self, dtype: Any) -> tuple[float, ...]:
         """The parameters as they reach the computation in this dtype."""
         return tuple(float(np.asarray(p, dtype)) for p in self.parameters)
@@ -87,7 +94,7 @@ def all_cases() -> list[Case]:
     """Each op with its defaults, and with the other values of its parameters."""
     cases = default_cases()
     for op in ELEMENTWISE:
-        values = [OTHER_VALUES[p.domain] for p in fa.get(op).parameters]
+        values = [OTHER_BY_NAME.get(p.name, OTHER_VALUES[p.domain]) for p in fa.get(op).parameters]
         cases += [Case(op, p) for p in zip(*values, strict=True)]
     return cases
 

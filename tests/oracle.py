@@ -78,6 +78,11 @@ def selu_grad(x: Any) -> Any:
     return scale if x > 0 else scale * alpha * exp(x)
 
 
+def selu_grad_from_output(y: Any) -> Any:
+    scale, alpha = selu_constants()
+    return scale if y > 0 else y + scale * alpha
+
+
 @dataclass(frozen=True)
 class Formula:
     """f(x, *parameters), f'(x, *parameters), and f' from the output y where it exists."""
@@ -104,7 +109,9 @@ FORMULAS = {
         lambda x: 1 if 0 < x < 6 else 0,
         lambda y: 1 if 0 < y < 6 else 0,
     ),
-    "squared_relu": Formula(lambda x: max(x, 0) ** 2, lambda x: 2 * max(x, 0)),
+    "squared_relu": Formula(
+        lambda x: max(x, 0) ** 2, lambda x: 2 * max(x, 0), lambda y: 2 * mp.sqrt(y)
+    ),
     "leaky_relu": Formula(
         lambda x, a: x if x > 0 else a * x,
         lambda x, a: 1 if x > 0 else a,
@@ -126,7 +133,7 @@ FORMULAS = {
         lambda x, a: 1 if x > 0 else exp(x / a),
         lambda y, a: 1 if y > 0 else y / a + 1,
     ),
-    "selu": Formula(selu, selu_grad),
+    "selu": Formula(selu, selu_grad, selu_grad_from_output),
     "swish": Formula(
         lambda x, b: x * sigma(b * x),
         lambda x, b: sigma(b * x) + b * x * sigma_prime(b * x),
@@ -149,7 +156,9 @@ FORMULAS = {
         lambda y, b: 1 - exp(-b * y),
     ),
     "log_sigmoid": Formula(lambda x: -log1p_exp(-x), lambda x: sigma(-x), lambda y: 1 - exp(y)),
-    "softsign": Formula(lambda x: x / (1 + abs(x)), lambda x: 1 / (1 + abs(x)) ** 2),
+    "softsign": Formula(
+        lambda x: x / (1 + abs(x)), lambda x: 1 / (1 + abs(x)) ** 2, lambda y: (1 - abs(y)) ** 2
+    ),
     "tanhshrink": Formula(lambda x: x - mp.tanh(x), lambda x: mp.tanh(x) ** 2),
     "hard_sigmoid": Formula(
         lambda x: min(max((x + 3) / 6, 0), 1),
@@ -165,21 +174,29 @@ FORMULAS = {
         lambda x, lo, hi: 1 if lo < x < hi else 0,
         lambda y, lo, hi: 1 if lo < y < hi else 0,
     ),
+    "clipped_linear": Formula(
+        lambda x, k, c, lo, hi: min(max(k * x + c, lo), hi),
+        lambda x, k, c, lo, hi: k if lo < k * x + c < hi else 0,
+    ),
     "soft_shrink": Formula(
         lambda x, b: x - b if x > b else x + b if x < -b else 0,
         lambda x, b: 1 if abs(x) > b else 0,
+        lambda y, b: 1 if y != 0 else 0,
     ),
     "hard_shrink": Formula(
         lambda x, b: x if abs(x) > b else 0,
         lambda x, b: 1 if abs(x) > b else 0,
+        lambda y, b: 1 if y != 0 else 0,
     ),
     "squareplus": Formula(
         lambda x, b: (x + mp.sqrt(x * x + b)) / 2,
         lambda x, b: (1 + x / mp.sqrt(x * x + b)) / 2,
+        lambda y, b: y * y / (y * y + b / 4),
     ),
     "sparse_plus": Formula(
         lambda x: 0 if x <= -1 else x if x >= 1 else (x + 1) ** 2 / 4,
         lambda x: min(max((x + 1) / 2, 0), 1),
+        lambda y: min(mp.sqrt(y), 1),
     ),
     "sparse_sigmoid": Formula(
         lambda x: min(max((x + 1) / 2, 0), 1),

@@ -227,3 +227,13 @@ def test_wrong_target_in_the_environment_is_named():
     """
     message = children.run(code, {"FASTACT_TARGET": "fast"})
     assert "FASTACT_TARGET" in message and "'fast'" in message and "'serial'" in message
+
+
+@pytest.mark.parametrize("op", [c.op for c in ops.default_cases() if c.record.constraint])
+def test_parameters_that_contradict_each_other(op):
+    for given in (1.5, np.float32(1.5), np.array([0.0, 1.5])):
+        with pytest.raises(ValueError, match=rf"{op}: min <= max must hold, got min=.*max=1\.0"):
+            getattr(fa, op)(np.ones(2), min=given)
+    with pytest.raises(ValueError, match=r"shapes do not broadcast.*min \(3,\)"):
+        getattr(fa, op)(np.ones(2), min=np.zeros(3), max=np.ones(2))
+    np.testing.assert_array_equal(getattr(fa, op)([-9.0, 9.0], min=2.0, max=2.0), [2.0, 2.0])

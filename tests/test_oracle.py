@@ -19,6 +19,7 @@ PARAMETERS = {
     "swish": (1.25,),
     "softplus": (0.75,),
     "hard_tanh": (-1.5, 2.0),
+    "clipped_linear": (0.5, 0.25, -1.5, 2.0),
     "soft_shrink": (0.75,),
     "hard_shrink": (0.75,),
     "squareplus": (2.0,),

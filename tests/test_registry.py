@@ -16,8 +16,9 @@ from fastact.activations.record import Activation
 
 MAY_BE_EMPTY = {
     "parameters", "grad_from_output", "output_note", "kinks", "kink_note", "stable",
-    "stable_note", "scipy", "torch", "aliases", "odd",
+    "stable_note", "scipy", "torch", "aliases", "odd", "constraint", "parameter_grads",
 }  # fmt: skip
+TORCH_GRAD = {"hard_sigmoid": 1e-7}  # PyTorch's 1/6 has the digits of a float32
 op = pytest.mark.parametrize("op", ops.ELEMENTWISE)
 call = pytest.mark.parametrize(("case", "direction"), ops.directed(ops.default_cases()), ids=str)
 
@@ -82,7 +83,7 @@ def test_torch_forms_compute_the_op(case):
     if case.record.derivative != "0":  # no autograd through the steps
         y.backward(torch.ones_like(x))
         expected = ops.function(case.op, "grad")(values)
-        np.testing.assert_allclose(x.grad.numpy(), expected, rtol=1e-9)
+        np.testing.assert_allclose(x.grad.numpy(), expected, rtol=TORCH_GRAD.get(case.op, 1e-9))
 
 
 @op

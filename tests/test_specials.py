@@ -38,7 +38,7 @@ def test_the_stated_limits_are_the_limits(case, direction, field):
     for x, limit in zip((-far, far), case.values(getattr(case.record, field)), strict=True):
         value = oracle.evaluate(formula, x, *case.parameters)
         if math.isfinite(limit):
-            assert abs(value - limit) < 1e-300, (x, limit)
+            assert float(value) == limit or abs(value - limit) < 1e-300, (x, limit)
         else:
             assert mp.sign(value) == mp.sign(limit) and abs(value) > 1e300, (x, limit)
 
@@ -56,7 +56,7 @@ def test_nan_gives_nan(case, direction, dtype):
 
 
 @every_dtype
-@pytest.mark.parametrize("case", [c for c in ops.all_cases() if c.record.odd], ids=str)
+@pytest.mark.parametrize("case", [c for c in ops.all_cases() if c.odd], ids=str)
 def test_odd_functions_keep_the_sign(case, dtype):
     f = ops.function(case.op, "forward")
     zero = np.array([0.0, -0.0]).astype(dtype)
@@ -65,7 +65,7 @@ def test_odd_functions_keep_the_sign(case, dtype):
     ops.assert_same_bits(f(-x, *case.parameters), -f(x, *case.parameters))
 
 
-@pytest.mark.parametrize("case", ops.default_cases(), ids=str)
+@every_case
 def test_odd_is_stated_where_it_holds(case):
     forward = oracle.FORMULAS[case.op].forward
     with mp.workprec(oracle.GUARD_BITS):
@@ -74,7 +74,7 @@ def test_odd_is_stated_where_it_holds(case):
             + oracle.evaluate(forward, -x, *case.parameters)
             for x in (0.0, 0.375, 2.0, 9.5)
         ]
-    assert case.record.odd == all(abs(s) < mp.ldexp(1, -100) for s in sums)
+    assert case.odd == all(abs(s) < mp.ldexp(1, -100) for s in sums)
 
 
 @every_dtype

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,12 +27,16 @@ class Accuracy:
     grad: float
 
 
+EXACT = {"float32": Accuracy(0.0, 0.0), "float64": Accuracy(0.0, 0.0)}
+
+
 @dataclass(frozen=True, eq=False)
 class Activation:
     """One elementwise activation function.
 
     `forward` and `grad` are scalar sources of (x, *parameters). `grad_from_output` is the
     derivative as a function of (y, *parameters), where it has a closed form in the output.
+    `parameter_grads` are the derivatives with respect to the parameters that are trained.
     """
 
     name: str
@@ -47,6 +52,8 @@ class Activation:
     numpy: str  # the naive NumPy expression that people write; x, np and parameters in scope
     use: str  # when people choose it, and what it does to training, in one or two sentences
     parameters: tuple[Parameter, ...] = ()
+    constraint: str = ""  # what must hold between the parameters, as an expression in them
+    parameter_grads: Mapping[str, Scalar] = field(default_factory=dict)
     grad_from_output: Scalar | None = None
     output_note: str = ""  # what accuracy is lost by keeping only the output
     kinks: tuple[str, ...] = ()  # where f or f' jumps, as expressions in the parameters
@@ -55,7 +62,7 @@ class Activation:
     stable_note: str = ""  # the stable form used here, and why
     scipy: str = ""  # SciPy's form, if it has one; x and scipy.special in scope
     torch: str = ""  # PyTorch's form, if it has one; x, out, torch and F in scope
-    odd: bool = False
+    odd: bool | str = False  # f(-x) = -f(x): always, never, or where this holds of the parameters
     aliases: tuple[str, ...] = field(default=())
 
     @property

@@ -1,10 +1,8 @@
-"""Rectifiers: the identity for x > 0, and something smaller or nothing below."""
+"""Rectifiers: the identity for x > 0 (or its square), and a line or nothing below."""
 
-from fastact.activations.record import Accuracy, Activation, Parameter
-from fastact.numerics.exponential import LOWEST, SMALL, clamp, exponential_parts
-from fastact.numerics.language import ByDtype, fma, scalar, select
+from fastact.activations.record import EXACT, Accuracy, Activation, Parameter
+from fastact.numerics.language import ByDtype, scalar, select, sqrt
 
-EXACT = {"float32": Accuracy(0.0, 0.0), "float64": Accuracy(0.0, 0.0)}
 LARGEST = ByDtype(3.4028234663852886e38, 1.7976931348623157e308)
 
 
@@ -31,26 +29,40 @@ def leaky_relu_grad(x, negative_slope):
 
 
 @scalar
-def elu_forward(x, alpha):
-    s, r, u = exponential_parts(clamp(x, LOWEST, 0.0))
-    # alpha ((s - 1) + s r + s u), the rounding error of the first product carried along
-    s = SMALL * s
-    high = alpha * (s - 1.0)
-    low = fma(alpha, s - 1.0, -high)
-    s = alpha * s
-    return select(x > 0.0, x, high + fma(s, r, fma(s, u, low)))
+def leaky_relu_slope_grad(x, negative_slope):
+    return select(x > 0.0, 0.0, x)
 
 
 @scalar
-def elu_grad(x, alpha):
-    s, r, u = exponential_parts(clamp(x, LOWEST, 0.0))
-    s = alpha * s
-    return select(x > 0.0, 1.0, SMALL * fma(s, r + u, s))
+def squared_relu_forward(x):
+    y = relu_forward(x)
+    return y * y
 
 
 @scalar
-def elu_grad_from_output(y, alpha):
-    return select(y > 0.0, 1.0, y + alpha)
+def squared_relu_grad(x):
+    y = relu_forward(x)
+    return y + y
+
+
+@scalar
+def squared_relu_grad_from_output(y):
+    return 2.0 * sqrt(y)
+
+
+@scalar
+def threshold_forward(x, threshold, value):
+    return select(x > threshold, x, select(x <= threshold, value, x))
+
+
+@scalar
+def threshold_grad(x, threshold, value):
+    return select(x > threshold, 1.0, select(x <= threshold, 0.0, x))
+
+
+@scalar
+def threshold_value_grad(x, threshold, value):
+    return select(x > threshold, 0.0, select(x <= threshold, 1.0, x))
 
 
 GLOROT = "X. Glorot, A. Bordes, Y. Bengio, Deep sparse rectifier neural networks, AISTATS 2011"
@@ -61,9 +73,13 @@ MAAS = (
     "A. L. Maas, A. Y. Hannun, A. Y. Ng, Rectifier nonlinearities improve neural network "
     "acoustic models, ICML 2013"
 )
-CLEVERT = (
-    "D.-A. Clevert, T. Unterthiner, S. Hochreiter, Fast and accurate deep network learning by "
-    "exponential linear units (ELUs), ICLR 2016"
+SO = (
+    "D. R. So et al., Primer: searching for efficient transformers for language modeling, "
+    "NeurIPS 2021"
+)
+KONDA = (
+    "K. Konda, R. Memisevic, D. Krueger, Zero-bias autoencoders and the benefits of co-adapting "
+    "features, ICLR 2015"
 )
 
 RECORDS = (
@@ -101,6 +117,7 @@ RECORDS = (
         parameters=(
             Parameter("negative_slope", 0.01, "slope for x <= 0; may exceed 1 or be negative"),
         ),
+        parameter_grads={"negative_slope": leaky_relu_slope_grad},
         kinks=("0.0",),
         kink_note="the derivative at 0 is taken as negative_slope",
         accuracy={"float32": Accuracy(0.5, 0.0), "float64": Accuracy(0.5, 0.0)},
@@ -110,31 +127,49 @@ RECORDS = (
         use="Where relu units die: a little gradient always flows for negative inputs.",
     ),
     Activation(
-        name="elu",
-        summary="The exponential linear unit: the identity above 0, saturates at -alpha below.",
-        formula="x if x > 0 else alpha * (exp(x) - 1)",
-        derivative="1 if x > 0 else alpha * exp(x)",
-        forward=elu_forward,
-        grad=elu_grad,
-        grad_from_output=elu_grad_from_output,
-        output_note=(
-            "y + alpha is exactly 0 once y has rounded to -alpha, from x = -17 in float32 and "
-            "x = -37 in float64, and loses digits long before; needs alpha > 0"
-        ),
-        limits=("-alpha", "inf"),
-        grad_limits=("0.0", "1.0"),
-        parameters=(Parameter("alpha", 1.0, "-alpha is the limit at -inf"),),
-        kinks=("0.0",),
-        kink_note="the derivative at 0 is taken as alpha",
-        accuracy={"float32": Accuracy(0.95, 0.96), "float64": Accuracy(1.1, 1.0)},
-        sources=(CLEVERT,),
-        numpy="np.where(x > 0, x, alpha * (np.exp(x) - 1))",
-        stable="np.where(x > 0, x, alpha * np.expm1(x))",
-        stable_note="expm1 from its own polynomial, so that nothing cancels near 0",
-        torch="F.elu(x, alpha)",
+        name="squared_relu",
+        aliases=("relu_squared",),
+        summary="The square of the rectifier.",
+        formula="max(x, 0)**2",
+        derivative="2 * max(x, 0)",
+        forward=squared_relu_forward,
+        grad=squared_relu_grad,
+        grad_from_output=squared_relu_grad_from_output,
+        output_note="2 sqrt(y) is 0 or loses digits where the square was too small to be normal",
+        limits=("0.0", "inf"),
+        grad_limits=("0.0", "inf"),
+        accuracy={"float32": Accuracy(0.5, 0.0), "float64": Accuracy(0.5, 0.0)},
+        sources=(SO,),
+        numpy="np.maximum(x, 0) ** 2",
+        torch="F.relu(x).square()",
         use=(
-            "Hidden layers where relu dies or shifts the mean: negative outputs push the mean "
-            "activation towards 0, and the derivative is continuous for alpha = 1."
+            "Feed-forward layers of transformers (Primer). Smooth at 0; outputs grow with the "
+            "square of the input, so it wants normalised inputs."
+        ),
+    ),
+    Activation(
+        name="threshold",
+        summary="The identity above a threshold, a constant from there down.",
+        formula="x if x > threshold else value",
+        derivative="1 if x > threshold else 0",
+        forward=threshold_forward,
+        grad=threshold_grad,
+        parameters=(
+            Parameter("threshold", 0.0, "inputs up to and including it are replaced"),
+            Parameter("value", 0.0, "what they are replaced with"),
+        ),
+        parameter_grads={"value": threshold_value_grad},
+        limits=("value", "inf"),
+        grad_limits=("0.0", "1.0"),
+        kinks=("threshold",),
+        kink_note="f(threshold) = value; the derivative there is taken as 0",
+        accuracy=EXACT,
+        sources=(KONDA,),
+        numpy="np.where(x > threshold, x, value)",
+        torch="F.threshold(x, threshold, value)",
+        use=(
+            "Sparse codes (value 0, threshold above 0) and the cutting off of noise. It jumps at "
+            "the threshold unless value equals it."
         ),
     ),
 )

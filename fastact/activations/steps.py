@@ -1,9 +1,8 @@
 """The identity and the step functions: nothing to exponentiate, nothing to learn."""
 
-from fastact.activations.record import Accuracy, Activation, Parameter
+from fastact.activations.record import EXACT, Activation, Parameter
 from fastact.numerics.language import scalar, select
 
-EXACT = {"float32": Accuracy(0.0, 0.0), "float64": Accuracy(0.0, 0.0)}
 THRESHOLD = (Parameter("threshold", 0.0, "where the output jumps; x equal to it counts as above"),)
 NEURON = (
     "W. S. McCulloch, W. Pitts, A logical calculus of the ideas immanent in nervous activity, "

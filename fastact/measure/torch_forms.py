@@ -7,6 +7,8 @@ Backward passes are what autograd itself calls.
 
 from __future__ import annotations
 
+SELU = "1.6732632423543772, 1.0507009873554805, 1"
+
 # Operations of which PyTorch keeps the output for the backward pass.
 KEEPS_OUTPUT = {
     "sigmoid": "torch.ops.aten.sigmoid_backward.grad_input(dy, y, grad_input=out)",
@@ -26,10 +28,25 @@ KEEPS_INPUT = {
     ),
     "elu": "torch.ops.aten.elu_backward.grad_input(dy, alpha, 1, 1, False, x, grad_input=out)",
     "swish": "torch.ops.aten.silu_backward.grad_input(dy, x, grad_input=out)",
+    "celu": (
+        "torch.ops.aten.elu_backward.grad_input(dy, alpha, 1, 1 / alpha, False, x, grad_input=out)"
+    ),
+    "selu": (f"torch.ops.aten.elu_backward.grad_input(dy, {SELU}, False, x, grad_input=out)"),
+    "relu6": "torch.ops.aten.hardtanh_backward.grad_input(dy, x, 0, 6, grad_input=out)",
+    "threshold": "torch.ops.aten.threshold_backward.grad_input(dy, x, threshold, grad_input=out)",
+    "hard_tanh": "torch.ops.aten.hardtanh_backward.grad_input(dy, x, min, max, grad_input=out)",
+    "hard_sigmoid": "torch.ops.aten.hardsigmoid_backward.grad_input(dy, x, grad_input=out)",
+    "hard_swish": "torch.ops.aten.hardswish_backward.out(dy, x, out=out)",
+    "soft_shrink": "torch.ops.aten.softshrink_backward.grad_input(dy, x, lambd, grad_input=out)",
+    "hard_shrink": "torch.ops.aten.hardshrink_backward.grad_input(dy, x, lambd, grad_input=out)",
 }
 
 # Forms that read the output although the input is what PyTorch keeps by default.
 FROM_OUTPUT = {
+    "celu": (
+        "torch.ops.aten.elu_backward.grad_input(dy, alpha, 1, 1 / alpha, True, y, grad_input=out)"
+    ),
+    "selu": f"torch.ops.aten.elu_backward.grad_input(dy, {SELU}, True, y, grad_input=out)",
     "elu": "torch.ops.aten.elu_backward.grad_input(dy, alpha, 1, 1, True, y, grad_input=out)",
 }
 
@@ -39,6 +56,15 @@ FORWARD = {
     "leaky_relu": "torch.ops.aten.leaky_relu.out(x, negative_slope, out=out)",
     "elu": "torch.ops.aten.elu.out(x, alpha, out=out)",
     "swish": "torch.ops.aten.silu.out(x, out=out)",
+    "celu": "torch.ops.aten.elu.out(x, alpha, 1, 1 / alpha, out=out)",
+    "selu": f"torch.ops.aten.elu.out(x, {SELU}, out=out)",
+    "relu6": "torch.ops.aten.hardtanh.out(x, 0, 6, out=out)",
+    "threshold": "torch.ops.aten.threshold.out(x, threshold, value, out=out)",
+    "hard_tanh": "torch.ops.aten.hardtanh.out(x, min, max, out=out)",
+    "hard_sigmoid": "torch.ops.aten.hardsigmoid.out(x, out=out)",
+    "hard_swish": "torch.ops.aten.hardswish.out(x, out=out)",
+    "soft_shrink": "torch.ops.aten.softshrink.out(x, lambd, out=out)",
+    "hard_shrink": "torch.ops.aten.hardshrink.out(x, lambd, out=out)",
     "softmax": "torch.ops.aten._softmax.out(x, axis, False, out=out)",
     "log_softmax": "torch.ops.aten._log_softmax.out(x, axis, False, out=out)",
 }

@@ -110,11 +110,14 @@ def two_powers(shifted):
 
 
 @scalar
-def exponential_parts(x):
-    """(s, r, u) with exp(x) = SMALL s (1 + r + u) for LOWEST <= x <= 0; nan goes through r."""
+def exponential_parts(x, low):
+    """(s, r, u) with exp(x + low) = SMALL s (1 + r + u) for LOWEST <= x <= 0 and small low.
+
+    nan goes through r.
+    """
     shifted = fma(x, LOG2E, SMALL_SHIFT)
     n = shifted - SMALL_SHIFT
-    r = fma(n, -LN2_TAIL, fma(n, -LN2, x))
+    r = fma(n, -LN2_TAIL, fma(n, -LN2, x)) + low
     return power_of_two(shifted), r, r * r * polynomial(r, EXPM1_RELATIVE)
 
 

@@ -66,6 +66,23 @@ def check_parameter(op: str, parameter: Parameter, value: Any) -> Any:
     return value
 
 
+def check_constraint(op: str, record: Activation, *values: Any) -> tuple[Any, ...]:
+    """The parameters, each checked, if they agree with one another too."""
+    named = dict(zip((p.name for p in record.parameters), values, strict=True))
+    for p in record.parameters:
+        check_parameter(op, p, named[p.name])
+    if not any(map(foreign, values)):
+        arrays = {name: np.asarray(value) for name, value in named.items()}
+        try:
+            holds = bool(np.all(eval(record.constraint, {"__builtins__": {}}, arrays)))
+        except ValueError:
+            return values  # shapes that do not broadcast: what the ufunc says is clearer
+        if not holds:
+            given = ", ".join(f"{n}={named[n]!r}" for n in named if n in record.constraint)
+            raise ValueError(f"{op}: {record.constraint} must hold, got {given}")
+    return values
+
+
 def foreign(value: Any) -> bool:
     """Whether a value brings its own way of being computed with (`__array_ufunc__`)."""
     return hasattr(value, "__array_ufunc__") and not isinstance(value, np.ndarray | np.generic)
@@ -143,6 +160,9 @@ def function(record: Activation, direction: Direction) -> Callable[..., Any]:
         signature += f", {p.name}=_d{k}"
         checked += f", _check{k}({p.name})"
         tests.append(f"{p.name} is _d{k}")
+    if record.constraint:
+        scope["_checked"] = partial(check_constraint, name, record)
+        checked = f", *_checked({', '.join(p.name for p in record.parameters)})"
     two = len(direction.outputs) == 2
     words = {
         "name": name,
