@@ -6,6 +6,7 @@ import typer
 
 from fastact.cli.bench import bench
 from fastact.cli.info import info
+from fastact.cli.laboratory import lab
 from fastact.cli.listing import list_ops
 from fastact.cli.plotting import plot
 from fastact.cli.storing import clear, compile_ops
@@ -19,6 +20,7 @@ app = typer.Typer(
 app.command("bench")(bench)
 app.command("list")(list_ops)
 app.command("plot")(plot)
+app.command("lab")(lab)
 app.command("info")(info)
 app.command("compile")(compile_ops)
 app.command("clear")(clear)
