@@ -1,14 +1,15 @@
 """Every elementwise kernel compiles to PTX for every compute capability, without a GPU."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
 from fastact.activations.directions import DIRECTIONS
-from fastact.cuda import build, kinds
-from fastact.registry import RECORDS
+from fastact.cuda import build, kinds, row_kinds
+from fastact.registry import RECORDS, ROW_OPS
 from fastact.runtime.functions import directions_of
 
 FORMS = [(r, d) for r in RECORDS.values() for d in directions_of(r)]
@@ -41,6 +42,27 @@ def test_every_form_compiles(record, direction):
             assert name == kernel.name
             assert [int(t[1:]) for t in types] == [width(kernel, a) for a in kernel.arguments]
             assert f".target sm_{cc[0]}{cc[1]}" in text
+
+
+def row_kernels(op, dtype):
+    """A short row, one for a block, one that is cut, and columns, with everything optional once."""
+    flags = {"aligned": False, "masked": True, "limited": True, "scaled": op.scalable}
+    yield from (replace(k, **flags) for k in row_kinds.chosen(op, dtype, 20))
+    yield from row_kinds.chosen(op, dtype, 3000)
+    yield from row_kinds.chosen(op, dtype, 1 << 20)
+    yield from row_kinds.chosen(op, dtype, 20, columns=True)
+
+
+@pytest.mark.parametrize("op", ROW_OPS, ids=lambda op: op.name)
+def test_every_row_op_compiles(op):
+    """A kernel per dtype, all shapes and capabilities over the ops: a kernel takes a second."""
+    for k, dtype in enumerate(DTYPES):
+        n = k + ROW_OPS.index(op)
+        kernels = list(row_kernels(op, dtype))
+        kernel, cc = kernels[n % len(kernels)], kinds.CAPABILITIES[n % len(kinds.CAPABILITIES)]
+        name, types = entry(build.ptx(kernel, cc))
+        assert name == kernel.name
+        assert [int(t[1:]) for t in types] == [width(kernel, a) for a in kernel.arguments]
 
 
 @pytest.mark.parametrize("cc", kinds.CAPABILITIES, ids=str)

@@ -6,21 +6,39 @@ import math
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import cuda
 from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
-from fastact.cuda import elementwise, memory
+from fastact.cuda import elementwise, memory, row_tools, rows
 from fastact.cuda.kinds import Elementwise
-from fastact.cuda.primitives import Device, ExpressionWalk
+from fastact.cuda.primitives import Device, DeviceWalk, ExpressionWalk
+from fastact.cuda.row_kinds import Rows
 
+Kernel = Elementwise | Rows
 INDEX = {32: (types.int32, np.int32), 64: (types.int64, np.int64)}
+FLOAT = {"float32": np.float32, "float64": np.float64}
 
 
-def numba_type(kernel: Any, argument: Any) -> Any:
+def numba_type(kernel: Kernel, argument: Any) -> Any:
     if argument.kind == "pointer":
         return types.int64
     return INDEX[kernel.index][0] if argument.kind == "index" else memory.NUMBA[argument.dtype]
+
+
+def intrinsic_of(count: int, kind: Any, results: int, codegen: Any) -> Any:
+    """An intrinsic of so many arguments of one type; `codegen(builder, args)` lists its results."""
+    result = kind if results == 1 else types.UniTuple(kind, results)
+
+    def whole(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        values = codegen(builder, args)
+        return values[0] if results == 1 else context.make_tuple(builder, result, values)
+
+    names = ", ".join(f"a{k}" for k in range(count))
+    scope = {"result": result, "kinds": (kind,) * count, "codegen": whole}
+    exec(f"def f(typingctx, {names}):\n    return result(*kinds), codegen", scope)
+    return intrinsic(scope["f"])
 
 
 def operation(kernel: Elementwise) -> Any:
@@ -30,40 +48,87 @@ def operation(kernel: Elementwise) -> Any:
     arguments = [*direction.arrays, *(p.name for p in record.parameters)]
     sources = ("forward", "grad", "grad_from_output")
     scope = {name: getattr(record, name) for name in sources}
-    computing, outputs = kernel.computing, len(direction.outputs)
-    kind = memory.NUMBA[computing]
-    result = kind if outputs == 1 else types.UniTuple(kind, outputs)
+
+    def codegen(builder: Any, args: Any) -> list[Any]:
+        names = dict(zip(arguments, args, strict=True))
+        walk = ExpressionWalk(Device(builder, kernel.computing), scope, names)
+        return walk.evaluate(direction.expression.format(p=parameters))
+
+    kind = memory.NUMBA[kernel.computing]
+    return intrinsic_of(len(arguments), kind, len(direction.outputs), codegen)
+
+
+def scalar_tool(source: Any, dtype: str) -> Any:
+    """A scalar as an intrinsic."""
+    count, results = row_tools.shape(source)
+
+    def codegen(builder: Any, args: Any) -> list[Any]:
+        return Device(builder, dtype).call(source, list(args))
+
+    return intrinsic_of(count, memory.NUMBA[dtype], results, codegen)
+
+
+def conversion(source: str, target: str) -> Any:
+    """A float of one computing dtype as another."""
+    kind = memory.STORED[target]
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        walk = ExpressionWalk(
-            Device(builder, computing), scope, dict(zip(arguments, args, strict=True))
-        )
-        values = walk.evaluate(direction.expression.format(p=parameters))
-        return values[0] if outputs == 1 else context.make_tuple(builder, result, values)
+        if source == target:
+            return args[0]
+        convert = builder.fpext if target == "float64" else builder.fptrunc
+        return convert(args[0], kind)
 
-    return intrinsic_of(len(arguments), kind, result, codegen)
+    @intrinsic
+    def converted(typingctx, value):
+        return memory.NUMBA[target](memory.NUMBA[source]), codegen
 
-
-def intrinsic_of(count: int, kind: Any, result: Any, codegen: Any) -> Any:
-    """An intrinsic of so many arguments of one type."""
-    names = ", ".join(f"a{k}" for k in range(count))
-    scope = {"result": result, "kinds": (kind,) * count, "codegen": codegen}
-    exec(f"def f(typingctx, {names}):\n    return result(*kinds), codegen", scope)
-    return intrinsic(scope["f"])
+    return converted
 
 
-def tools(kernel: Elementwise) -> dict[str, Any]:
-    """What the text of a kernel calls, for the GPU."""
-    constant = INDEX[kernel.index][1]
-    return {
+@intrinsic
+def select(typingctx, condition, a, b):
+    def codegen(context, builder, signature, args):
+        return builder.select(*args)
+
+    return a(types.boolean, a, a), codegen
+
+
+def larger_of(dtype: str) -> Any:
+    def codegen(builder: Any, args: Any) -> list[Any]:
+        walk = DeviceWalk(Device(builder, dtype), larger_of, {})
+        return [walk.float_intrinsic("larger", list(args))]
+
+    return intrinsic_of(2, memory.NUMBA[dtype], 1, codegen)
+
+
+@intrinsic
+def anywhere(typingctx, condition):
+    """Whether the condition holds in any thread of the warp."""
+
+    def codegen(context, builder, signature, args):
+        bit = ir.IntType(1)
+        name = "llvm.nvvm.vote.any.sync"
+        kind = ir.FunctionType(bit, [memory.WORD, bit])
+        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        return builder.call(function, [ir.Constant(memory.WORD, 0xFFFFFFFF), args[0]])
+
+    return types.boolean(types.boolean), codegen
+
+
+def index_tools(width: int) -> dict[str, Any]:
+    names = ("add", "subtract", "multiply", "divide", "shift_right", "both", "either", "least")
+    return {name: getattr(memory, name) for name in names} | {
         "cuda": cuda,
+        "index": memory.to_index(width),
+        "limited": memory.limited,
+    }
+
+
+def elementwise_tools(kernel: Elementwise) -> dict[str, Any]:
+    """What the text of an elementwise kernel calls, on the GPU."""
+    constant = INDEX[kernel.index][1]
+    return index_tools(kernel.index) | {
         "f": operation(kernel),
-        "index": memory.to_index(kernel.index),
-        "add": memory.add,
-        "subtract": memory.subtract,
-        "multiply": memory.multiply,
-        "divide": memory.divide,
-        "shift_right": memory.shift_right,
         "load": memory.loader(kernel.dtype),
         "load_value": memory.loader(kernel.computing),
         "store": memory.storer(kernel.dtype),
@@ -74,21 +139,59 @@ def tools(kernel: Elementwise) -> dict[str, Any]:
     }
 
 
-def function(kernel: Elementwise, scope: dict[str, Any]) -> Any:
-    """The Python function of a kernel, its text bound to what it calls."""
-    exec(elementwise.source(kernel), scope)
+def row_scope(kernel: Rows) -> dict[str, Any]:
+    """What the text of a row kernel calls, on the GPU."""
+    dtype, computing, finishing = kernel.dtype, kernel.computing, kernel.finishing
+    constant = INDEX[kernel.index][1]
+    scope = index_tools(kernel.index) | {
+        "computing": memory.NUMBA[computing],
+        "finishing": memory.NUMBA[finishing],
+        "select": select,
+        "wide_select": select,
+        "larger": larger_of(computing),
+        "shuffle": memory.shuffle,
+        "anywhere": anywhere,
+        "wide": conversion(computing, finishing),
+        "close": conversion(finishing, computing),
+        "doubled": conversion(finishing, "float64"),
+        "load_vector": memory.vector_loader(dtype),
+        "store_vector": memory.vector_storer(dtype),
+        "PARTIALS": constant(kernel.partials),
+    }
+    kinds = {"own": dtype, "computing": computing}
+    kinds |= {name: name for name in ("bool", "int64", "float32", "float64")}
+    for name, stored in kinds.items():
+        scope[f"load_{name}"] = memory.loader(stored)
+        scope[f"at_{name}"] = memory.mover(stored)
+        if stored not in ("bool", "int64"):
+            scope[f"store_{name}"] = memory.storer(stored)
+    for name, (source, kind) in row_tools.scalars(kernel).items():
+        scope[name] = scalar_tool(source, kind)
+    for name, (value, kind) in row_tools.constants(kernel).items():
+        scope[name] = FLOAT[kind](value)
+    for k in rows.numbers(rows.source(kernel)):
+        scope[f"N{k}"] = constant(k)
+    return scope
+
+
+def function(kernel: Kernel) -> Any:
+    """The Python function of a kernel, its text bound to what it calls on the GPU."""
+    if isinstance(kernel, Rows):
+        scope, text = row_scope(kernel), rows.source(kernel)
+    else:
+        scope, text = elementwise_tools(kernel), elementwise.source(kernel)
+    exec(text, scope)
     return scope[kernel.name]
 
 
-def ptx(kernel: Elementwise, cc: tuple[int, int]) -> str:
+def ptx(kernel: Kernel, cc: tuple[int, int]) -> str:
     """The PTX of a kernel for a compute capability; its entry has the kernel's name."""
     signature = types.void(*(numba_type(kernel, a) for a in kernel.arguments))
-    threads = math.prod(kernel.block)
     text, _ = cuda.compile_ptx(
-        function(kernel, tools(kernel)),
+        function(kernel),
         signature,
         cc=cc,
-        launch_bounds=(threads, kernel.resident_blocks(cc)),
+        launch_bounds=(math.prod(kernel.block), kernel.resident_blocks(cc)),
     )
     mangled = text.split(".visible .entry ", 1)[1].split("(", 1)[0]
     return str(text).replace(mangled, kernel.name)

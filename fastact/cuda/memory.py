@@ -24,7 +24,13 @@ STORED = {
     "bool": ir.IntType(8),
     "int64": ir.IntType(64),
 }
-NUMBA = {"float32": types.float32, "float64": types.float64}
+SIZE = ITEMSIZE | {"bool": 1, "int64": 8}
+NUMBA = {
+    "float32": types.float32,
+    "float64": types.float64,
+    "bool": types.uint8,
+    "int64": types.int64,
+}
 WORD = ir.IntType(32)
 PAIR = {"float16": ir.VectorType(ir.HalfType(), 2), "bfloat16": ir.VectorType(ir.IntType(16), 2)}
 
@@ -46,14 +52,31 @@ def loader(dtype: str) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         base, index = args
         place = address(builder, base, index, kind)
-        value = builder.load(place, align=ITEMSIZE[dtype], typ=kind)
+        value = builder.load(place, align=SIZE[dtype], typ=kind)
         return widen(builder, value, dtype)
 
     @intrinsic
     def load(typingctx, base, index):
-        return NUMBA[COMPUTING[dtype]](base, index), codegen
+        return NUMBA[COMPUTING.get(dtype, dtype)](base, index), codegen
 
     return load
+
+
+def mover(dtype: str) -> Any:
+    """at(address, offset): the address of an element."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        base, offset = args
+        wide = ir.IntType(64)
+        if offset.type != wide:
+            offset = builder.sext(offset, wide)
+        return builder.add(base, builder.mul(offset, ir.Constant(wide, SIZE[dtype])))
+
+    @intrinsic
+    def at(typingctx, base, offset):
+        return base(base, offset), codegen
+
+    return at
 
 
 def storer(dtype: str) -> Any:
@@ -162,3 +185,54 @@ def to_index(width: int) -> Any:
 
 add, multiply, divide = map(integer_operation, ("add", "mul", "udiv"))
 subtract, shift_right = map(integer_operation, ("sub", "lshr"))
+both, either = map(integer_operation, ("and_", "xor"))
+
+
+@intrinsic
+def least(typingctx, a, b):
+    """The smaller of two indices."""
+
+    def codegen(context, builder, signature, args):
+        return builder.select(builder.icmp_signed("<", *args), *args)
+
+    return a(a, a), codegen
+
+
+@intrinsic
+def limited(typingctx, limit, count):
+    """A number of entries, 64 bits wide, as an index between 0 and `count`."""
+
+    def codegen(context, builder, signature, args):
+        limit, count = args
+        zero = ir.Constant(limit.type, 0)
+        whole = count if count.type == limit.type else builder.sext(count, limit.type)
+        high = builder.select(builder.icmp_signed("<", limit, whole), limit, whole)
+        clamped = builder.select(builder.icmp_signed(">", high, zero), high, zero)
+        return clamped if count.type == limit.type else builder.trunc(clamped, count.type)
+
+    return count(limit, count), codegen
+
+
+@intrinsic
+def shuffle(typingctx, value, step):
+    """The value of the thread of this warp whose number differs by the bits of `step`."""
+
+    def exchanged(builder: Any, word: Any, step: Any) -> Any:
+        name = "llvm.nvvm.shfl.sync.bfly.i32"
+        kind = ir.FunctionType(WORD, [WORD] * 4)
+        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        everyone, clamp = ir.Constant(WORD, 0xFFFFFFFF), ir.Constant(WORD, 0x1F)
+        return builder.call(function, [everyone, word, step, clamp])
+
+    def codegen(context, builder, signature, args):
+        value, step = args
+        if step.type != WORD:
+            step = builder.trunc(step, WORD)
+        if value.type == ir.FloatType():
+            word = exchanged(builder, builder.bitcast(value, WORD), step)
+            return builder.bitcast(word, value.type)
+        pair = builder.bitcast(value, ir.VectorType(WORD, 2))
+        words = [exchanged(builder, builder.extract_element(pair, lane(k)), step) for k in (0, 1)]
+        return builder.bitcast(packed(builder, words, ir.VectorType(WORD, 2)), value.type)
+
+    return value(value, step), codegen

@@ -31,6 +31,7 @@ INTRINSICS = {
     "rint": "llvm.rint.{0}",  # cvt.rni
     "fabs": "llvm.nvvm.fabs.{1}",  # abs
     "sqrt": "llvm.sqrt.{0}",  # sqrt.rn
+    "larger": "llvm.nvvm.fmax.{1}",  # max: a nan loses
 }
 LETTER = {"float32": "f", "float64": "d"}
 MANGLED = {"float32": "f32", "float64": "f64"}

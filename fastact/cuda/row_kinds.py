@@ -1,0 +1,196 @@
+"""The kernels of ops along an axis, as data: names, arguments, launch geometry.
+
+A row is reduced and rewritten by `lanes` threads, each of which holds `vectors` times sixteen
+bytes of it in registers: entry (v * lanes + lane) * W + j is the j-th of the v-th vector of a
+lane, W being the entries of a vector, whatever the layout, so that sums run in the same order.
+Three ways of giving rows to threads:
+
+* "warp": `lanes` neighbouring threads of a warp, up to 32; they exchange values by shuffles;
+* "block": the threads of a block; warps exchange values through shared memory;
+* "columns": 32 rows that lie next to each other to the 32 threads of a warp, lanes to warps, so
+  that a warp reads neighbours where entries of a row lie far apart.
+
+A row that fits no block is cut into chunks that do. Stage "partial" leaves each chunk's maximum
+and sums in a workspace, stage "apply" combines those of a row, in a fixed order, and finishes.
+Stage "whole" does a row at once, reading it once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from fastact.compile.rowcode import Needs
+from fastact.cuda.kinds import (
+    COMPUTING,
+    ITEMSIZE,
+    VECTOR_BYTES,
+    Argument,
+    resident_threads,
+)
+from fastact.rowwise.record import LIMIT, MASK, Form, Operand, RowOp
+
+WARP = 32
+WARP_BLOCK = 256  # threads of a block in which every warp has rows of its own
+WARP_LONGEST = 1024  # entries of a row that one warp, or 32 lanes of a column, take
+HELD_BYTES = 128  # of operands in the computing dtype that a thread of a block holds
+LARGEST_BLOCK = 1024
+CHUNK_BLOCK = 512  # threads for a chunk of a long row
+
+
+def power_of_two(n: int) -> int:
+    """The least power of two that is at least n."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One kernel of a row op."""
+
+    op: RowOp
+    dtype: str
+    lanes: int  # threads per row
+    vectors: int  # vectors per thread
+    way: str = "warp"
+    stage: str = "whole"
+    aligned: bool = True  # rows are contiguous, and each begins at 16 bytes
+    masked: bool = False
+    limited: bool = False  # a number of entries per row
+    scaled: bool = False  # the key is multiplied by `scale`
+    dimensions: int = 1  # of the rows
+    index: int = 32
+
+    @property
+    def name(self) -> str:
+        flags = [f for f in ("aligned", "masked", "limited", "scaled") if getattr(self, f)]
+        shape = f"{self.way}{self.lanes}x{self.vectors}"
+        parts = [self.op.name, self.dtype, self.stage, shape, *flags, f"d{self.dimensions}"]
+        return f"fastact_{'_'.join(parts)}_i{self.index}"
+
+    @property
+    def computing(self) -> str:
+        return COMPUTING[self.dtype]
+
+    @property
+    def finishing(self) -> str:
+        """The dtype of what is computed once per row: float64 where a maximum may cancel."""
+        return "float64" if self.op.precise else self.computing
+
+    @property
+    def width(self) -> int:
+        """Entries of one vector access."""
+        return VECTOR_BYTES // ITEMSIZE[self.dtype]
+
+    @property
+    def span(self) -> int:
+        """Entries of a row, or of a chunk of it, that the threads hold."""
+        return self.lanes * self.vectors * self.width
+
+    @cached_property
+    def need(self) -> Needs:
+        return Needs(Form(self.op, self.dtype, False))
+
+    @property
+    def partials(self) -> int:
+        """Numbers of the computing dtype per chunk: a maximum and the sums."""
+        return 1 + self.need.sums
+
+    @cached_property
+    def inputs(self) -> tuple[Operand, ...]:
+        """The input operands, the mask and the limit included."""
+        more = (MASK,) * self.masked + (LIMIT,) * self.limited
+        return (*self.op.operands(False), *more)
+
+    @cached_property
+    def outputs(self) -> tuple[Operand, ...]:
+        return () if self.stage == "partial" else self.op.results()
+
+    @cached_property
+    def values(self) -> tuple[Argument, ...]:
+        """By value: what stands for an empty row, and the scale in two parts."""
+        scale = ("scale", "scale_tail") if self.scaled else ()
+        return tuple(Argument(name, "value", self.computing) for name in ("empty", *scale))
+
+    @cached_property
+    def arguments(self) -> tuple[Argument, ...]:
+        """`rows`; `length` of a row; `chunks` of a row, if cut; the lengths of all dimensions of
+        the rows but the first; operands, each followed by its strides along these dimensions and,
+        if it runs along the row of a layout that is not aligned, along the row; the workspace, if
+        cut; values.
+        """
+        cut = self.stage != "whole"
+        listed = [Argument(n, "index") for n in ("rows", "length", *(("chunks",) if cut else ()))]
+        dimensions = range(self.dimensions)
+        listed += [Argument(f"length_{d}", "index") for d in dimensions[1:]]
+        for operand, output in [(o, False) for o in self.inputs] + [
+            (o, True) for o in self.outputs
+        ]:
+            name, dtype = operand.name, operand.dtype or self.dtype
+            listed.append(Argument(name, "pointer", dtype, output))
+            listed += [Argument(f"{name}_stride_{d}", "index") for d in dimensions]
+            if operand.is_row and not (self.aligned and operand is not MASK):
+                listed.append(Argument(f"{name}_inner", "index"))
+        if cut:
+            written = self.stage == "partial"
+            listed.append(Argument("partials", "pointer", self.computing, written))
+        return (*listed, *self.values)
+
+    @property
+    def block(self) -> tuple[int, int, int]:
+        if self.way == "columns":
+            return (WARP, self.lanes, 1)
+        return (WARP_BLOCK if self.way == "warp" else self.lanes, 1, 1)
+
+    @property
+    def rows_per_block(self) -> int:
+        return {"warp": WARP_BLOCK // self.lanes, "block": 1, "columns": WARP}[self.way]
+
+    def chunks(self, length: int) -> int:
+        """Pieces that a row is cut into."""
+        return max(1, -(-length // self.span)) if self.stage != "whole" else 1
+
+    def grid(self, rows: int, length: int = 1, most: int = 1 << 20) -> tuple[int, int, int]:
+        """Blocks for so many rows. Any number along x computes all rows; y is the chunks, of
+        which a value without outputs along the row needs one.
+        """
+        cut = self.stage == "partial" or bool(self.op.apply)
+        pieces = self.chunks(length) if cut else 1
+        return (max(1, min(-(-rows // self.rows_per_block), most)), pieces, 1)
+
+    def resident_blocks(self, cc: tuple[int, int]) -> int:
+        """Blocks that a multiprocessor must be able to hold: half of all threads, at least."""
+        threads = self.block[0] * self.block[1]
+        return max(1, resident_threads(cc) // 2 // threads)
+
+
+def held(op: RowOp, dtype: str) -> int:
+    """Bytes that a thread keeps in registers per entry; the weight takes the place of the key."""
+    need = Needs(Form(op, dtype, False))
+    size = 8 if op.precise else ITEMSIZE[COMPUTING[dtype]]
+    return size * max(1, len(need.rows))
+
+
+def chosen(op: RowOp, dtype: str, length: int, columns: bool = False) -> tuple[Rows, ...]:
+    """The kernels for rows of a length, by that length alone: one, or "partial" and "apply".
+
+    Flags and dimensions are at their defaults: see `dataclasses.replace`.
+    """
+    width = VECTOR_BYTES // ITEMSIZE[dtype]
+    most = max(1, HELD_BYTES // (held(op, dtype) * width))  # vectors per thread
+    if columns and length <= min(WARP_LONGEST, WARP * width * most):
+        lanes = min(WARP, power_of_two(-(-length // width)))
+        vectors = power_of_two(-(-length // (lanes * width)))
+        return (Rows(op, dtype, lanes, vectors, "columns", aligned=False),)
+    if columns:
+        kernel = Rows(op, dtype, WARP, max(1, most // 2), "columns", aligned=False)
+        return replace(kernel, stage="partial"), replace(kernel, stage="apply")
+    if length <= min(WARP_LONGEST, WARP * width * most):
+        lanes = min(WARP, power_of_two(-(-length // width)))
+        vectors = power_of_two(-(-length // (lanes * width)))
+        return (Rows(op, dtype, lanes, vectors),)
+    if length <= LARGEST_BLOCK * width * most:
+        lanes = min(LARGEST_BLOCK, max(WARP, power_of_two(-(-length // (2 * width)))))
+        vectors = power_of_two(-(-length // (lanes * width)))
+        return (Rows(op, dtype, lanes, vectors, "block"),)
+    kernel = Rows(op, dtype, CHUNK_BLOCK, max(1, most // 2), "block")
+    return replace(kernel, stage="partial"), replace(kernel, stage="apply")

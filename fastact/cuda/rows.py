@@ -1,0 +1,483 @@
+"""Row kernels, as Python text: one source for the compiler and for the simulator.
+
+A thread loads its entries of all row operands into registers, and what follows is: the maximum
+of the key, the weights, the sums of what the op's `terms` returns (each compensated, so that a
+float32 kernel needs no float64), the op's `finish`, and the entries of the outputs. After the
+maximum and after the sums the threads of a row exchange what they have.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fastact.compile.vectors import parameters
+from fastact.cuda.row_kinds import WARP, Rows
+from fastact.rowwise.record import LIMIT, MASK
+
+GROUP = 4  # entries that are added up before they enter a compensated total
+
+
+class RowText:
+    """A kernel's text while it is written."""
+
+    def __init__(self, kernel: Rows) -> None:
+        self.kernel, self.op, self.need = kernel, kernel.op, kernel.need
+        self.lines: list[str] = []
+        self.depth = 0
+        self.entries = [(v, j) for v in range(kernel.vectors) for j in range(kernel.width)]
+        self.in_rows = self.need.rows
+        self.out_rows = [o.name for o in kernel.outputs if o.is_row]
+        self.per_row = [o for o in kernel.inputs if not o.is_row]
+        self.sums = range(self.need.sums)
+
+    def put(self, *lines: str) -> None:
+        self.lines += ["    " * self.depth + line for line in lines]
+
+    @contextmanager
+    def under(self, head: str) -> Iterator[None]:
+        self.put(head)
+        self.depth += 1
+        yield
+        self.depth -= 1
+
+    def call(self, function: str, source: object, names: dict[str, str], tail: str = "") -> str:
+        """A call of a scalar of the op, its arguments found by name."""
+        found = [names.get(n, n + tail) for n in parameters(source)]
+        return f"{function}({', '.join(found)})"
+
+    # Threads and places
+
+    def text(self) -> str:
+        kernel = self.kernel
+        self.put(f"def {kernel.name}({', '.join(a.name for a in kernel.arguments)}):")
+        self.depth = 1
+        if kernel.way != "warp":
+            self.shared()
+        self.threads()
+        with self.under("while base < rows:"):
+            self.row()
+            if kernel.way != "warp" and not self.need.top:
+                self.put("cuda.syncthreads()")  # before the next row writes where this one reads
+            self.put("base = add(base, step)")
+        return "\n".join(self.lines)
+
+    def shared(self) -> None:
+        """Areas through which warps exchange values: a line each, as the simulator wants."""
+        size = WARP if self.kernel.way == "block" else WARP * self.kernel.lanes
+        for name in ["top", *(f"{part}_{j}" for j in self.sums for part in ("high", "low"))]:
+            self.put(f"shared_{name} = cuda.shared.array({size}, computing)")
+        if self.precise:
+            for j in self.sums:
+                self.put(f"shared_wide_{j} = cuda.shared.array({size}, finishing)")
+
+    def threads(self) -> None:
+        """`base`: the first row of the block, `lane`: which part of a row is this thread's."""
+        way, lanes = self.kernel.way, self.kernel.lanes
+        blocks = "index(cuda.blockIdx.x)", "index(cuda.gridDim.x)"
+        self.put("thread = index(cuda.threadIdx.x)")
+        if way == "block":
+            self.put("lane = thread", f"base = {blocks[0]}", f"step = {blocks[1]}")
+            return
+        if way == "columns":
+            self.put("lane = index(cuda.threadIdx.y)", "own = thread")
+        else:
+            self.put(f"lane = both(thread, number({lanes - 1}))")
+            self.put(f"own = shift_right(thread, number({lanes.bit_length() - 1}))")
+        count = self.kernel.rows_per_block
+        self.put(f"base = multiply({blocks[0]}, number({count}))")
+        self.put(f"step = multiply({blocks[1]}, number({count}))")
+
+    def row(self) -> None:
+        if self.kernel.way == "block":
+            self.put("row = base")
+        else:
+            # Threads without a row of their own do the last one once more: all stay together.
+            self.put("row = least(add(base, own), subtract(rows, number(1)))")
+        self.places()
+        if self.kernel.stage == "apply":
+            self.combine()
+            self.finish()
+            if self.op.apply:
+                self.put("chunk = index(cuda.blockIdx.y)")
+                self.first_entry("chunk")
+                self.load()
+                self.prepare()
+                self.weights()
+                self.apply()
+            return
+        if self.kernel.stage == "partial":
+            self.put("chunk = index(cuda.blockIdx.y)")
+        self.first_entry("chunk" if self.kernel.stage == "partial" else "")
+        self.load()
+        self.maximum()
+        self.prepare()
+        self.weights()
+        self.reduce()
+        if self.kernel.stage == "partial":
+            self.leave()
+            return
+        self.finish()
+        if self.op.apply:
+            self.apply()
+
+    def places(self) -> None:
+        """Where the operands' rows begin, and the operands with one value per row."""
+        kernel = self.kernel
+        self.put("rest_0 = row")
+        for k, d in enumerate(reversed(range(1, kernel.dimensions))):
+            self.put(
+                f"rest_{k + 1} = divide(rest_{k}, length_{d})",
+                f"i_{d} = subtract(rest_{k}, multiply(rest_{k + 1}, length_{d}))",
+            )
+        self.put(f"i_0 = rest_{kernel.dimensions - 1}")
+        for operand in (*kernel.inputs, *kernel.outputs):
+            name = operand.name
+            place = f"multiply(i_0, {name}_stride_0)"
+            for d in range(1, kernel.dimensions):
+                place = f"add({place}, multiply(i_{d}, {name}_stride_{d}))"
+            kind = operand.dtype or "own"
+            self.put(f"row_{name} = at_{kind}({name}, {place})")
+        for operand in self.per_row:
+            kind = operand.dtype or "own"
+            self.put(f"{operand.name}_value = load_{kind}(row_{operand.name}, number(0))")
+        self.put("count = length")
+        if kernel.limited:
+            self.put(f"count = limited({LIMIT.name}_value, count)")
+        if self.need.label:
+            self.put("count = length if label_value >= 0 else number(0)")
+            for name in self.need.at_label:
+                with self.under("if label_value >= 0:"):
+                    inner = "" if kernel.aligned else f"{name}_inner"
+                    at = f"multiply(index(label_value), {inner})" if inner else "index(label_value)"
+                    self.put(f"{name}_label = load_own(row_{name}, {at})")
+                with self.under("else:"):
+                    self.put(f"{name}_label = ZERO")
+
+    # Loading
+
+    def first_entry(self, chunk: str) -> None:
+        """`vector_v`: the index of the v-th vector of this thread in the row."""
+        lanes = self.kernel.lanes
+        first = "lane"
+        if chunk:
+            first = f"add(lane, multiply({chunk}, number({lanes * self.kernel.vectors})))"
+        self.put(f"vector_0 = {first}")
+        for v in range(1, self.kernel.vectors):
+            self.put(f"vector_{v} = add(vector_0, number({v * lanes}))")
+        for v, j in self.entries:
+            self.put(f"at_{v}_{j} = add(multiply(vector_{v}, number({self.kernel.width})), "
+                     f"number({j}))")  # fmt: skip
+
+    def fill(self, name: str) -> str:
+        """What stands for a missing entry: -inf in the key, elsewhere 0."""
+        if name != self.need.key or not self.need.top:
+            return "ZERO"
+        return "INF" if self.op.negate else "MINUS_INF"
+
+    def load(self) -> None:
+        for name in self.in_rows:
+            for v in range(self.kernel.vectors):
+                self.load_vector(name, v)
+        for v, j in self.entries:
+            self.put(f"take_{v}_{j} = at_{v}_{j} < count")
+            if self.kernel.masked:
+                at = f"multiply(at_{v}_{j}, {MASK.name}_inner)"
+                with self.under(f"if take_{v}_{j}:"):
+                    self.put(f"take_{v}_{j} = load_bool(row_{MASK.name}, {at}) != 0")
+        if self.kernel.masked or self.kernel.limited or self.need.label:
+            for name in self.in_rows:
+                for v, j in self.entries:
+                    entry = f"{name}_{v}_{j}"
+                    self.put(f"{entry} = select(take_{v}_{j}, {entry}, {self.fill(name)})")
+        if self.op.negate:
+            for v, j in self.entries:
+                entry = f"{self.need.key}_{v}_{j}"
+                self.put(f"{entry} = opposite({entry})")
+
+    def load_vector(self, name: str, v: int) -> None:
+        width, fill = self.kernel.width, self.fill(name)
+        entries = [f"{name}_{v}_{j}" for j in range(width)]
+        if self.kernel.aligned:
+            with self.under(f"if at_{v}_0 < length:"):
+                self.put(f"{', '.join(entries)} = load_vector(row_{name}, vector_{v})")
+            with self.under("else:"):
+                self.put(*(f"{entry} = {fill}" for entry in entries))
+            return
+        for j, entry in enumerate(entries):
+            with self.under(f"if at_{v}_{j} < length:"):
+                self.put(f"{entry} = load_own(row_{name}, multiply(at_{v}_{j}, {name}_inner))")
+            with self.under("else:"):
+                self.put(f"{entry} = {fill}")
+
+    # Maximum and weights
+
+    def maximum(self) -> None:
+        if not self.need.top:
+            return
+        self.put("m = MINUS_INF")
+        for v, j in self.entries:
+            self.put(f"m = larger(m, {self.need.key}_{v}_{j})")
+        self.exchange_maximum()
+
+    def prepare(self) -> None:
+        """What is subtracted from the key; a key with an infinite maximum is moved to it."""
+        if not self.need.top:
+            self.put("entry_m = ZERO")
+            return
+        self.put("entry_m = entry_maximum(m)")
+        with self.under("if m == INF:"):
+            for v, j in self.entries:
+                self.put(f"{self.need.key}_{v}_{j} = recentred({self.need.key}_{v}_{j})")
+
+    def weights(self) -> None:
+        in_sums = "e" in self.need.terms and self.kernel.stage != "apply"
+        in_outputs = "e" in self.need.apply and self.kernel.stage != "partial"
+        if not (in_sums or in_outputs):
+            return
+        more = ", scale, scale_tail" if self.kernel.scaled else ""
+        for v, j in self.entries:
+            self.put(f"e_{v}_{j} = weight({self.need.key}_{v}_{j}, entry_m{more})")
+
+    # Sums
+
+    def names(self, tail: str) -> dict[str, str]:
+        """What the names of an op's scalars are for one entry."""
+        names = {o.name: f"{o.name}_value" for o in self.per_row}
+        return names | {"m": "entry_m", "e": f"e{tail}", **{n: n + tail for n in self.in_rows}}
+
+    def reduce(self) -> None:
+        for j in self.sums:
+            self.put(f"high_{j} = ZERO", f"low_{j} = ZERO")
+        if not self.op.terms:
+            return
+        for v in range(self.kernel.vectors):
+            for start in range(0, self.kernel.width, GROUP):
+                self.add_group(v, range(start, min(start + GROUP, self.kernel.width)))
+        self.exchange_sums()
+
+    def add_group(self, v: int, group: range) -> None:
+        for j in group:
+            results = ", ".join(f"term_{s}_{j}" for s in self.sums)
+            self.put(f"{results} = {self.call('terms', self.op.terms, self.names(f'_{v}_{j}'))}")
+        for s in self.sums:
+            total = [f"select(take_{v}_{j}, term_{s}_{j}, ZERO)" for j in group]
+            while len(total) > 1:
+                pairs = zip(total[::2], total[1::2], strict=True)
+                total = [f"plus({a}, {b})" for a, b in pairs]
+            self.put(f"high_{s}, low_{s} = added(high_{s}, low_{s}, {total[0]})")
+
+    def leave(self) -> None:
+        """A chunk's maximum and sums, for the next kernel."""
+        kernel = self.kernel
+        place = "multiply(add(multiply(row, chunks), chunk), PARTIALS)"
+        with self.under("if lane == number(0):"):
+            self.put(f"there = at_computing(partials, {place})")
+            self.put(f"store_computing(there, number(0), {'m' if self.need.top else 'ZERO'})")
+            for j in self.sums:
+                self.put(f"store_computing(there, number({j + 1}), single(high_{j}, low_{j}))")
+        assert kernel.partials == 1 + len(self.sums)
+
+    def combine(self) -> None:
+        """The row's maximum and sums from those of its chunks, a chunk per thread at a time."""
+        lanes = self.kernel.lanes
+        self.put("there = at_computing(partials, multiply(multiply(row, chunks), PARTIALS))")
+        self.put("m = MINUS_INF")
+        if self.need.top:
+            self.put("k = lane")
+            with self.under("while k < chunks:"):
+                self.put("m = larger(m, load_computing(there, multiply(k, PARTIALS)))")
+                self.put(f"k = add(k, number({lanes}))")
+            self.exchange_maximum()
+        for j in self.sums:
+            self.put(f"high_{j} = ZERO", f"low_{j} = ZERO")
+        self.put("k = lane")
+        with self.under("while k < chunks:"):
+            self.put("piece = multiply(k, PARTIALS)")
+            for j in self.sums:
+                self.put(f"s{j} = load_computing(there, add(piece, number({j + 1})))")
+            if self.need.top:
+                scale = ", scale" if self.kernel.scaled else ""
+                function = "scaled_chunk_scale" if self.kernel.scaled else "chunk_scale"
+                self.put("chunk_m = load_computing(there, piece)")
+                self.put(f"factor, is_largest, gap = {function}(chunk_m, m{scale})")
+            else:
+                self.put("factor = ONE", "is_largest = ONE", "gap = ZERO")
+            results = ", ".join(f"merged_{j}" for j in self.sums)
+            if results:
+                self.put(f"{results} = {self.call('merge', self.op.merge, {'unit': 'UNIT'})}")
+            for j in self.sums:
+                self.put(f"high_{j}, low_{j} = added(high_{j}, low_{j}, merged_{j})")
+            self.put(f"k = add(k, number({lanes}))")
+        if self.sums:
+            self.exchange_sums()
+
+    # Exchange between the threads of a row
+
+    def steps(self) -> list[int]:
+        """The distances over which lanes exchange values."""
+        lanes = min(self.kernel.lanes, WARP)
+        return [lanes >> k for k in range(1, lanes.bit_length())]
+
+    def exchange(self, values: list[str], area: str, neutral: str, joined: str) -> None:
+        """Fold values over the lanes of a row; `joined` is the fold, over o_<value> too."""
+        way = self.kernel.way
+        if way == "columns":
+            self.across_block(values, area, joined)
+            return
+        self.across_warp(values, joined)
+        if way != "block" or self.kernel.lanes == WARP:
+            return
+        with self.under("if both(thread, number(31)) == number(0):"):
+            for value in values:
+                self.put(f"{area.format(value)}[shift_right(thread, number(5))] = {value}")
+        self.put("cuda.syncthreads()")
+        for value in values:
+            self.put(f"{value} = {neutral}")
+        with self.under(f"if both(thread, number(31)) < number({self.kernel.lanes // WARP}):"):
+            for value in values:
+                self.put(f"{value} = {area.format(value)}[both(thread, number(31))]")
+        self.across_warp(values, joined)
+
+    def across_warp(self, values: list[str], joined: str) -> None:
+        for step in self.steps():
+            for value in values:
+                self.put(f"o_{value} = shuffle({value}, {step})")
+            self.put(joined)
+
+    def across_block(self, values: list[str], area: str, joined: str) -> None:
+        """Columns: lanes of a row are in different warps."""
+        for step in self.steps():
+            self.put(f"other = add(multiply(either(lane, number({step})), number(32)), own)")
+            for value in values:
+                self.put(f"{area.format(value)}[add(multiply(lane, number(32)), own)] = {value}")
+            self.put("cuda.syncthreads()")
+            for value in values:
+                self.put(f"o_{value} = {area.format(value)}[other]")
+            self.put(joined, "cuda.syncthreads()")
+
+    def exchange_maximum(self) -> None:
+        self.exchange(["m"], "shared_top", "MINUS_INF", "m = larger(m, o_m)")
+
+    def exchange_sums(self) -> None:
+        for j in self.sums:
+            pair = [f"high_{j}", f"low_{j}"]
+            joined = "{0}, {1} = joined({0}, {1}, o_{0}, o_{1})".format(*pair)
+            self.exchange(pair, "shared_{0}", "ZERO", joined)
+
+    # Finishing
+
+    @property
+    def precise(self) -> bool:
+        """Whether a small value of a row is computed once more in float64."""
+        return (
+            self.op.precise and self.kernel.computing != "float64" and self.kernel.stage == "whole"
+        )
+
+    def finish_names(self) -> dict[str, str]:
+        names = {f"{n}_label": f"wide({n}_label)" for n in self.need.at_label}
+        names |= {o.name: f"wide({o.name}_value)" for o in self.per_row if o.dtype != "int64"}
+        names |= {f"s{j}": f"sum_{j}" for j in self.sums}
+        drop = f"wide_below(true_m, wide({self.need.key}_label))"
+        return names | {
+            "m": "true_m", "drop": drop, "unit": "FINISH_UNIT", "empty": "wide(empty)",
+            "scale": "wide(scale)" if self.kernel.scaled else "FINISH_ONE",
+        }  # fmt: skip
+
+    def finish(self) -> None:
+        for j in self.sums:
+            self.put(f"sum_{j} = wide_single(wide(high_{j}), wide(low_{j}))")
+        if self.need.top:
+            m = "times(m, scale)" if self.kernel.scaled else "m"
+            self.put(f"true_m = wide({m})")
+        else:
+            self.put("true_m = FINISH_ZERO")
+        self.constants()
+        if self.precise:
+            with self.under("if anywhere(abs(result) < FINISH_ONE):"):
+                self.again()
+        if self.op.value:
+            self.write_value()
+
+    def constants(self) -> None:
+        names = self.finish_names()
+        count = range(self.need.constants)
+        results = ", ".join(f"constant_{j}" for j in count)
+        self.put(f"{results} = {self.call('finish', self.op.finish, names)}")
+        names |= {f"c{j}": f"constant_{j}" for j in count}
+        for j in count:
+            self.put(f"c{j} = close(constant_{j})")
+        if self.op.value:
+            self.put(f"result = {self.call('value_of', self.op.value, names)}")
+        if self.op.label_value:
+            self.put(f"labelled = close({self.call('label_value_of', self.op.label_value, names)})")
+
+    def again(self) -> None:
+        """The value of a row once more, with weights and sums in float64."""
+        for s in self.sums:
+            self.put(f"sum_{s} = FINISH_ZERO")
+        for v, j in self.entries:
+            key = f"wide({self.need.key}_{v}_{j})"
+            names = {"e": f"wide_weight({key}, wide(entry_m))", "m": "wide(entry_m)"}
+            names |= {n: f"wide({n}_{v}_{j})" for n in self.in_rows}
+            results = ", ".join(f"wide_{s}" for s in self.sums)
+            self.put(f"{results} = {self.call('wide_terms', self.op.terms, names)}")
+            for s in self.sums:
+                taken = f"wide_select(take_{v}_{j}, wide_{s}, FINISH_ZERO)"
+                self.put(f"sum_{s} = wide_plus(sum_{s}, {taken})")
+        for s in self.sums:
+            fold = f"sum_{s} = wide_plus(sum_{s}, o_sum_{s})"
+            self.exchange([f"sum_{s}"], f"shared_wide_{s}", "FINISH_ZERO", fold)
+        names = self.finish_names() | {"unit": "WIDE_UNIT"}
+        self.put(f"precise = {self.call('value_of', self.op.value, names)}")
+        self.put("result = precise if abs(result) < FINISH_ONE else result")
+
+    def write_value(self) -> None:
+        (result,) = [o for o in self.kernel.outputs if not o.is_row]
+        kind = result.dtype or "own"
+        if self.need.label:
+            self.put("result = result if label_value >= 0 else FINISH_ZERO")
+        first = "lane == number(0)"
+        if self.kernel.stage == "apply" and self.op.apply:
+            first += " and cuda.blockIdx.y == 0"
+        with self.under(f"if {first}:"):
+            stored = "result" if kind == "float64" else "close(result)"
+            if kind == "float64" and self.kernel.finishing == "float32":
+                stored = "doubled(result)"
+            self.put(f"store_{kind}(row_{result.name}, number(0), {stored})")
+
+    def apply(self) -> None:
+        """The entries of the outputs along the row."""
+        for v, j in self.entries:
+            tail = f"_{v}_{j}"
+            names = self.names(tail) | {f"c{k}": f"c{k}" for k in range(self.need.constants)}
+            results = ", ".join(f"{name}{tail}" for name in self.out_rows)
+            self.put(f"{results} = {self.call('apply', self.op.apply, names)}")
+            if self.op.label_value:
+                entry = f"{self.out_rows[0]}{tail}"
+                self.put(f"{entry} = labelled if at{tail} == label_value else {entry}")
+            if self.kernel.limited or self.need.label:
+                for name in self.out_rows:
+                    self.put(f"{name}{tail} = select(at{tail} < count, {name}{tail}, ZERO)")
+        for name in self.out_rows:
+            for v in range(self.kernel.vectors):
+                entries = [f"{name}_{v}_{j}" for j in range(self.kernel.width)]
+                if self.kernel.aligned:
+                    with self.under(f"if at_{v}_0 < length:"):
+                        self.put(f"store_vector(row_{name}, vector_{v}, ({', '.join(entries)}))")
+                    continue
+                for j, entry in enumerate(entries):
+                    with self.under(f"if at_{v}_{j} < length:"):
+                        at = f"multiply(at_{v}_{j}, {name}_inner)"
+                        self.put(f"store_own(row_{name}, {at}, {entry})")
+
+
+def source(kernel: Rows) -> str:
+    """The text of a kernel's function; N<k> in it is the index k."""
+    return re.sub(r"number\((\d+)\)", r"N\1", RowText(kernel).text())
+
+
+def numbers(text: str) -> set[int]:
+    """The indices that a text names."""
+    return {int(k) for k in re.findall(r"\bN(\d+)\b", text)}
