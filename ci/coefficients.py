@@ -19,7 +19,7 @@ import mpmath as mp
 import numpy as np
 
 mp.mp.dps = 60
-Real = Callable[[mp.mpf], mp.mpf]
+Real = Callable[..., mp.mpf]
 # Half of ln 2, and a little: the integer part is found by a product that is itself rounded.
 HIGH = mp.log(2) / 2 * mp.mpf(1.0001)
 LOW = -HIGH
@@ -27,7 +27,7 @@ LOW = -HIGH
 
 @dataclass(frozen=True)
 class Fit:
-    """A table: sum of table[k] * x**k approximates `target` on [low, high], for both dtypes.
+    """A table: sum of table[k] * x**k approximates `target` on [low, high], for each dtype.
 
     The error that is levelled is weight(x) * (sum - target(x)); it is relative to the result
     that the table serves. `given` are lowest coefficients that are fixed beforehand.
@@ -40,6 +40,7 @@ class Fit:
     interval: dict[str, tuple[mp.mpf, mp.mpf]]
     degree: dict[str, int]
     given: tuple[float, ...] = ()
+    dtypes: tuple[str, ...] = ("single", "double")
 
 
 KIND: dict[str, type[np.floating]] = {"single": np.float32, "double": np.float64}
@@ -82,7 +83,7 @@ def exchange(
         solution = mp.lu_solve(matrix, right)
         fit = list(solution[: count - 1])
         error = [
-            s * (sum(c * x**p for c, p in zip(fit, powers, strict=True)) - f)
+            s * (mp.polyval(fit[::-1], x) * x ** powers[0] - f)
             for x, f, s in zip(grid, exact, scale, strict=True)
         ]
         peaks = alternation(error, count)
@@ -153,6 +154,7 @@ def seed_and_step() -> tuple[tuple[int, int], float]:
 EXPONENTIAL = "fastact.numerics.exponential"
 LOGARITHM = "fastact.numerics.logarithm"
 HYPERBOLIC = "fastact.numerics.hyperbolic"
+ERROR_FUNCTION = "fastact.numerics.error_function"
 RECIPROCAL = "fastact.numerics.reciprocal"
 EXACT = "fastact.numerics.exact"
 EXPONENTIAL_LINEAR = "fastact.activations.exponential_linear"
@@ -169,6 +171,54 @@ def first_binade(r: mp.mpf) -> mp.mpf:
 def tanh_series(square: mp.mpf) -> mp.mpf:
     a = mp.sqrt(square)
     return (mp.tanh(a) - a) / a**3
+
+
+def mills(a: mp.mpf) -> mp.mpf:
+    """Phi(-a) exp(a**2/2), a multiple of Mills' ratio."""
+    return mp.exp(a * a / 2) * mp.erfc(a / mp.sqrt(2)) / 2
+
+
+# Where Phi(-a) = a phi(a): the derivative of x Phi(x) has its zero at -ROOT.
+ROOT = mp.findroot(lambda a: mills(a) - a / mp.sqrt(2 * mp.pi), 0.75)
+
+
+def slope_without_root(a: mp.mpf) -> mp.mpf:
+    """(Phi(-a) - a phi(a)) exp(a**2/2)/(ROOT - a), continued through the root."""
+    if abs(a - ROOT) < mp.mpf(10) ** -20:
+        return 2 / mp.sqrt(2 * mp.pi) - ROOT * mills(ROOT)
+    return (mills(a) - a / mp.sqrt(2 * mp.pi)) / (ROOT - a)
+
+
+def half_line(name: str, value: Real, dtype: str, degree: int) -> Fit:
+    """A fit of value(a)/(K/4) or the like - 1 in h - centre, where h = a/(4 (1 + a/K))."""
+    module = importlib.import_module(ERROR_FUNCTION)
+    k, far, centre = (
+        mp.mpf(getattr(getattr(module, constant), dtype))
+        for constant in ("K", "FAR", f"{name}_CENTRE")
+    )
+
+    def target(d: mp.mpf) -> mp.mpf:
+        h = d + centre
+        return value(k * h / (k / 4 - h), k) - 1
+
+    ends = -centre, k / 4 * far / (far + k) - centre
+    return Fit(
+        ERROR_FUNCTION,
+        name,
+        target=target,
+        weight=lambda d: 1 / (1 + target(d)),
+        interval={dtype: ends},
+        degree={dtype: degree},
+        dtypes=(dtype,),
+    )
+
+
+def tail_over_h(a: mp.mpf, k: mp.mpf) -> mp.mpf:
+    return (a + k) * mills(a) / (k / 4)
+
+
+def slope_over_line(a: mp.mpf, k: mp.mpf) -> mp.mpf:
+    return 2 * slope_without_root(a)
 
 
 def both(low: mp.mpf, high: mp.mpf) -> dict[str, tuple[mp.mpf, mp.mpf]]:
@@ -225,6 +275,10 @@ FITS = (
         interval={t: (mp.mpf(0), a**2) for t, a in TANH_SPLIT.items()},
         degree={"single": 6, "double": 10},
     ),
+    half_line("TAIL", tail_over_h, "single", 9),
+    half_line("TAIL", tail_over_h, "double", 23),
+    half_line("SLOPE", slope_over_line, "single", 8),
+    half_line("SLOPE", slope_over_line, "double", 21),
 )
 
 
@@ -266,6 +320,7 @@ CONSTANTS = (
     (EXPONENTIAL, "LN2_TAIL", tuple(float(mp.log(2) - v) for v in LN2.values())),
     (HYPERBOLIC, "MINUS_TWO_LOG2E", float(-2 / mp.log(2))),
     (HYPERBOLIC, "HALF_LN2", tuple(float(v / 2) for v in LN2.values())),
+    (ERROR_FUNCTION, "ROOT_REST", float(ROOT - mp.mpf(0.75))),
     (RECIPROCAL, "SEED", SEED),
     (RECIPROCAL, "STEP", STEP),
     *two_parts(EXACT, "SIXTH", mp.mpf(1) / 6),
@@ -309,11 +364,11 @@ def check_constant(module: str, name: str, value: object) -> bool:
 
 def main() -> int:
     if "--check" in sys.argv[1:]:
-        good = [check_fit(fit, dtype) for fit in FITS for dtype in KIND]
+        good = [check_fit(fit, dtype) for fit in FITS for dtype in fit.dtypes]
         good += [check_constant(*constant) for constant in CONSTANTS]
         return 0 if all(good) else 1
     for fit in FITS:
-        for dtype in KIND:
+        for dtype in fit.dtypes:
             table, error = make(fit, dtype)
             print(
                 f"# {fit.module}.{fit.name} {dtype}, error {error:.3f} half units in the last place"

@@ -10,6 +10,7 @@ from typing import Any
 from fastact.activations import (
     algebraic,
     exponential_linear,
+    gaussian,
     hard,
     rectifiers,
     saturating,
@@ -37,6 +38,7 @@ RECORDS: dict[str, Activation] = {
         saturating,
         algebraic,
         smooth,
+        gaussian,
     )
     for record in family.RECORDS
 }

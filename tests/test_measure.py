@@ -1,9 +1,10 @@
 """The measuring harness: what it builds and how it judges, without timing anything."""
 
+import mpmath
 import numpy as np
 import pytest
 
-from fastact.measure import reference
+from fastact.measure import normal, reference
 from fastact.measure.cases import Case, cases_of, size_name
 from fastact.measure.catalogue import directions_of, keeps_shape, operations
 from fastact.measure.check import check
@@ -43,6 +44,20 @@ def test_complex_step_is_the_derivative():
     x = np.array([-600.0, -30.0, -1.0, -1e-3, 1e-3, 1.0, 30.0])
     exact = 1 / (2 * np.cosh(x.astype(np.longdouble) / 2)) ** 2
     assert np.allclose(reference.grad("sigmoid", "float64", x), exact, rtol=1e-15, atol=0)
+
+
+def test_normal_distribution_is_exact():
+    """Against mpmath, in units of float64: real arguments, and the slope by a complex step."""
+    x = np.array([-37.5, -20.3, -5.1, -1.6, -1.5, -1.4, -1e-3, 1e-9, 1.0, 1.7, 8.0])
+    with mpmath.workdps(40):
+        exact = [mpmath.ncdf(v) for v in x.tolist()]
+    got = normal.ndtr(x.astype(np.longdouble))
+    for g, e in zip(got, exact, strict=True):
+        high = float(g)
+        assert abs((high + mpmath.mpf(float(g - high))) / e - 1) < 1e-16
+    slope = np.imag(normal.ndtr(x + 1j * reference.STEP)) / reference.STEP
+    exact = [float(mpmath.npdf(v)) for v in x.tolist()]
+    np.testing.assert_allclose(slope.astype(float), exact, rtol=3e-16)
 
 
 @pytest.mark.parametrize(("size", "name"), [(16, "16"), (16384, "16 Ki"), (1 << 24, "16 Mi")])

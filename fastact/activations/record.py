@@ -49,7 +49,7 @@ class Activation:
     grad_limits: tuple[str, str]
     accuracy: dict[str, Accuracy]  # "float32" and "float64"
     sources: tuple[str, ...]
-    numpy: str  # the naive NumPy expression that people write; x, np and parameters in scope
+    numpy: str  # the naive expression that people write; x, np, scipy and parameters in scope
     use: str  # when people choose it, and what it does to training, in one or two sentences
     parameters: tuple[Parameter, ...] = ()
     constraint: str = ""  # what must hold between the parameters, as an expression in them

@@ -13,7 +13,7 @@ from fastact.measure.catalogue import is_rowwise, stated_error
 from fastact.measure.operands import OUTPUTS, array, numpy_dtype
 from fastact.measure.points import near_roots, points
 from fastact.measure.providers import PROVIDERS
-from fastact.measure.ulp import FORMATS, spacing, ulp_error
+from fastact.measure.ulp import FORMATS, smallest_normal, spacing, ulp_error
 
 ROWS = (64, 128)  # the shape on which a row-wise operation is checked
 NOISE = 1e-9  # ulp of a float32: the error of the reference itself
@@ -98,7 +98,11 @@ def yardsticks(case: Case, names: dict[str, Any]) -> tuple[Yardstick, ...]:
     moved = reference.grad(case.op, case.dtype, x + 2 * spacing(x, case.dtype))
     band = np.where(near_roots(slope, x), np.abs(moved - slope), 0)
     if case.direction == "backward":
-        return (Yardstick(band * np.abs(names["dy"].astype(np.longdouble))),)
+        dy = np.abs(names["dy"].astype(np.longdouble))
+        # a subnormal f' has few digits, and dy magnifies its last one
+        least = np.where(np.abs(slope) < smallest_normal(case.dtype), dy, 0)
+        unit = np.maximum(spacing(dy * slope, case.dtype), least * spacing(slope, case.dtype))
+        return (Yardstick(band * dy, unit),)
     return (Yardstick(band),) if case.direction == "grad" else (Yardstick(), Yardstick(band))
 
 

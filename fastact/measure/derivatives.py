@@ -35,6 +35,10 @@ OF_INPUT = {
     "sparse_plus": "np.clip((x + 1) / 2, 0, 1)",
     "sparse_sigmoid": "np.where(np.abs(x) < 1, x.dtype.type(0.5), 0)",
     "swish": "(s := 1 / (1 + np.exp(-beta * x))) + beta * x * s * (1 - s)",
+    "gelu": (
+        "0.5 * (1 + scipy.special.erf(x / np.sqrt(2))) "
+        "+ x * np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)"
+    ),
 }
 
 # f' as a function of the output

@@ -44,7 +44,14 @@ def assemble(case: Case, expression: str, lookup: Lookup, **names: Any) -> Work 
     """The work of an expression: its operands, the op's parameters, and further names."""
     if not expression:
         return None
-    used = {n: lookup(case, n) for n in names_in(expression) if n in operands.NAMES}
+    wanted = names_in(expression)
+    if "scipy" in wanted:
+        if not find_spec("scipy"):
+            return None
+        import scipy.special
+
+        names["scipy"] = scipy
+    used = {n: lookup(case, n) for n in wanted if n in operands.NAMES}
     return Work(expression, parameters_of(case.op) | names | used)
 
 
@@ -65,7 +72,7 @@ def scipy(case: Case, lookup: Lookup) -> Work | None:
         return None
     import scipy.special
 
-    return assemble(case, expressions.with_out(form, scipy=scipy), lookup, np=np, scipy=scipy)
+    return assemble(case, expressions.with_out(form, scipy=scipy), lookup, np=np)
 
 
 def tensor(lookup: Lookup, case: Case, name: str) -> Any:

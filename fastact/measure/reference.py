@@ -8,15 +8,18 @@ for a small enough h, without a second formula that could share an error with th
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from fastact.measure import derivatives, expressions
+from fastact.measure import derivatives, expressions, normal
 from fastact.measure.catalogue import is_rowwise, parameters_of
 from fastact.measure.operands import INPUTS
 
 STEP = np.longdouble(1e-200)
+# What the expressions take from SciPy, in extended precision.
+SCIPY = SimpleNamespace(special=SimpleNamespace(ndtr=normal.ndtr))
 
 
 def parameters(op: str, dtype: str) -> dict[str, Any]:
@@ -28,7 +31,7 @@ def parameters(op: str, dtype: str) -> dict[str, Any]:
 def evaluate(expression: str, **names: Any) -> Any:
     """An expression over these names, without warnings."""
     with np.errstate(all="ignore"):
-        return eval(expression, {"np": np} | names)
+        return eval(expression, {"np": np, "scipy": SCIPY} | names)
 
 
 def wide(operands: dict[str, Any]) -> dict[str, Any]:

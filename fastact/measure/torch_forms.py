@@ -39,6 +39,7 @@ KEEPS_INPUT = {
     "hard_swish": "torch.ops.aten.hardswish_backward.out(dy, x, out=out)",
     "soft_shrink": "torch.ops.aten.softshrink_backward.grad_input(dy, x, lambd, grad_input=out)",
     "hard_shrink": "torch.ops.aten.hardshrink_backward.grad_input(dy, x, lambd, grad_input=out)",
+    "gelu": "torch.ops.aten.gelu_backward.grad_input(dy, x, grad_input=out)",
 }
 
 # Forms that read the output although the input is what PyTorch keeps by default.
@@ -65,6 +66,7 @@ FORWARD = {
     "hard_swish": "torch.ops.aten.hardswish.out(x, out=out)",
     "soft_shrink": "torch.ops.aten.softshrink.out(x, lambd, out=out)",
     "hard_shrink": "torch.ops.aten.hardshrink.out(x, lambd, out=out)",
+    "gelu": "torch.ops.aten.gelu.out(x, out=out)",
     "softmax": "torch.ops.aten._softmax.out(x, axis, False, out=out)",
     "log_softmax": "torch.ops.aten._log_softmax.out(x, axis, False, out=out)",
 }

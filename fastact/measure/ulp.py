@@ -23,6 +23,11 @@ FORMATS = {
 }
 
 
+def smallest_normal(dtype: str) -> Any:
+    """The smallest number of the dtype that has all its digits."""
+    return np.ldexp(np.longdouble(1), FORMATS[dtype].least)
+
+
 def spacing(exact: Any, dtype: str) -> Any:
     """The distance between neighbouring numbers of the dtype around exact values."""
     format_ = FORMATS[dtype]
