@@ -19,7 +19,7 @@ reaches the exponential.
 from fastact.numerics.exponential import EXPM1, LOG2E, SMALL, SMALL_SHIFT, power_of_two
 from fastact.numerics.language import ByDtype, fma, polynomial, scalar
 
-FAR = ByDtype(14.5, 38.7)  # a Phi(-a) of more rounds to 0
+FAR = ByDtype(14.6, 38.7)  # a phi(a) of more rounds to 0
 MINUS_HALF_LOG2E = -0.5 * LOG2E
 # 2 ln 2 in two parts; n times the first is exact
 TWO_LN2_HIGH = ByDtype(1.38629150390625, 1.3862943607382476)
@@ -37,13 +37,13 @@ FOUR_SMALL = ByDtype(2.0**-30, 2.0**-62)
 TAIL_CENTRE = ByDtype(0.234375, 0.390625)
 TAIL = ByDtype(
     (
-        -4.8799734,
-        -0.76649374,
-        3.1592922,
-        1.9256845,
-        -1.3299494,
-        -2.034476,
-        0.7642108,
+        -4.865029,
+        -0.77409786,
+        3.1588433,
+        1.9263617,
+        -1.3299975,
+        -2.0344903,
+        0.76421237,
         2.1232886,
         -2.527893,
         0.30572677,
@@ -83,12 +83,12 @@ ROOT_REST = 0.0017915246935644575
 SLOPE_CENTRE = ByDtype(0.140625, 0.203125)
 SLOPE = ByDtype(
     (
-        -0.6078892,
-        0.5931149,
-        0.29569277,
-        -0.15557799,
-        -0.49734843,
-        -0.01786404,
+        -0.6082107,
+        0.59341407,
+        0.29560956,
+        -0.15557526,
+        -0.4973468,
+        -0.017864177,
         1.0016088,
         -1.1356283,
         0.15078574,
