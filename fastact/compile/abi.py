@@ -133,3 +133,15 @@ LOOP_MASK = 25  # the operand that is a mask, or -1
 LOOP_ALWAYS_NARROW = 27  # 1 if rows of up to NARROW entries go to `narrow` in every layout
 LOOP_AXES = 26  # a bit per operand that runs along the row
 ROW_LOOP_SLOTS = 32
+
+# A plan: how a loop runs over arrays of any shape (`fastact.compile.iterate`).
+PLAN_AXES = 0  # axes that are looped over
+PLAN_OPERANDS = 1
+PLAN_ALONG = 2  # a bit per operand with an axis of its own, the row
+PLAN_LENGTH = 3  # of the rows
+PLAN_MAX_AXES = 32
+PLAN_SHAPE = 4
+PLAN_POINTERS = PLAN_SHAPE + PLAN_MAX_AXES  # the first element of each operand
+PLAN_INNER = PLAN_POINTERS + MAX_OPERANDS  # the step of each operand along the row, in bytes
+PLAN_STEPS = PLAN_INNER + MAX_OPERANDS  # and along the axes, PLAN_MAX_AXES for each operand
+PLAN_SLOTS = PLAN_STEPS + MAX_OPERANDS * PLAN_MAX_AXES

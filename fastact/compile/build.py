@@ -14,7 +14,7 @@ from numba import cfunc, njit, types
 
 from fastact.activations.directions import Direction
 from fastact.activations.record import Activation
-from fastact.compile import driver
+from fastact.compile import driver, iterate
 from fastact.compile.cpu import CPU
 from fastact.compile.kernels import KERNEL_SIGNATURE, STORAGE, elementwise_kernel
 from fastact.compile.loading import target_machine
@@ -76,6 +76,12 @@ def build_driver() -> bytes:
             for name, signature in ENTRY_SIGNATURES.items()
         )
     )
+
+
+def build_iterate() -> bytes:
+    """The function that runs a loop over arrays of any shape as one object."""
+    signature = WORD(WORD, WORD, WORD)
+    return emit(module_of(iterate.iterate.py_func, signature, "fastact_iterate"))
 
 
 def program(record: Activation, direction: Direction, computing: str) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastact.activations.directions import DIRECTIONS, Direction
 from fastact.activations.record import Activation, Parameter
+from fastact.runtime.announce import announce
 from fastact.runtime.docs import docstring
 from fastact.runtime.ufuncs import ufunc
 
@@ -181,6 +182,7 @@ def function(record: Activation, direction: Direction) -> Callable[..., Any]:
     made: Callable[..., Any] = scope[name]
     made.__doc__ = docstring(record, direction)
     made.__module__ = "fastact"
+    announce(made, record, direction)
     return made
 
 

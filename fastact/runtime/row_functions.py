@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastact.rowwise.record import RowOp
+from fastact.runtime.announce import announce
 from fastact.runtime.docs import row_docstring
 from fastact.runtime.functions import check_dtypes, foreign, on_first_call
 from fastact.runtime.ufuncs import gufunc
@@ -262,4 +263,5 @@ def row_function(op: RowOp) -> Callable[..., Any]:
     made: Callable[..., Any] = scope[op.name]
     made.__doc__ = row_docstring(op)
     made.__module__ = "fastact"
+    announce(made, op)
     return made

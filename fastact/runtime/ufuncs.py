@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import cache
-from importlib.abc import MetaPathFinder
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -14,6 +11,7 @@ import numpy as np
 from fastact.activations.directions import Direction
 from fastact.activations.record import Activation
 from fastact.rowwise.record import Operand, RowOp
+from fastact.runtime.arrivals import when_imported
 from fastact.runtime.loops import COMPUTING, Loop, RowLoop, driver_entry, loop_addresses
 from fastact.runtime.numpy_api import make_ufunc, register_loop, words
 
@@ -46,10 +44,7 @@ def build(
         loop = make_loop("bfloat16")
         register_loop(made, driver_entry(entry), loop.address, types_of(np.dtype(bfloat16)))
 
-    if "ml_dtypes" in sys.modules:
-        add_bfloat16()
-    else:
-        _without_bfloat16.append(add_bfloat16)
+    when_imported("ml_dtypes", add_bfloat16)
     return made
 
 
@@ -93,33 +88,3 @@ def gufunc(op: RowOp, empty: float, general: bool = False) -> np.ufunc:
         len(results),
         f"{core(inputs)}->{core(results)}",
     )
-
-
-class Bfloat16Arrives(MetaPathFinder):
-    """Teaches the ufuncs that exist their bfloat16 loops when ml_dtypes is first imported.
-
-    Importing ml_dtypes ourselves would cost each program 10 ms, most of them for nothing.
-    """
-
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
-        if fullname != "ml_dtypes":
-            return None
-        sys.meta_path.remove(self)
-        spec = find_spec(fullname)
-        loader: Any = spec and spec.loader
-        if loader is not None:
-            execute = loader.exec_module
-
-            def exec_module(module: Any) -> None:
-                execute(module)
-                for add in _without_bfloat16:
-                    add()
-                _without_bfloat16.clear()
-
-            loader.exec_module = exec_module
-        return spec
-
-
-_without_bfloat16: list[Callable[[], None]] = []
-if "ml_dtypes" not in sys.modules:
-    sys.meta_path.insert(0, Bfloat16Arrives())

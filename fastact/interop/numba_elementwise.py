@@ -1,0 +1,144 @@
+"""Elementwise functions inside Numba's compiled code.
+
+On numbers, a function is its own scalar source, compiled into the caller and always inlined, so
+that a loop around it becomes SIMD code. On arrays it is a call of the library's own loop. Both
+give the bits that the library gives outside.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.np.numpy_support import from_dtype
+
+from fastact.activations.directions import Direction
+from fastact.activations.record import Activation
+from fastact.compile.build import program
+from fastact.compile.kernels import VECTOR_WIDTH
+from fastact.interop.addresses import elementwise_key
+from fastact.interop.numba_arrays import Operands, Result, broadcast, number, run
+from fastact.interop.numba_typing import (
+    UNKNOWN,
+    Call,
+    Resolve,
+    array_type,
+    common,
+    float_of,
+    given_value,
+    is_array,
+    plain,
+    refuse,
+)
+
+OPTIONS = {"out": None, "where": True, "dtype": None, "casting": "same_kind"}
+
+
+def resolver(record: Activation, direction: Direction) -> Resolve:
+    """What a call of one direction of an op is, for the types of its arguments."""
+    name = record.name + direction.suffix
+
+    def resolve(given: dict[str, Any]) -> Call:
+        refuse(name, given, OPTIONS)
+        operands = {a: given[a] for a in direction.arrays}
+        constants = {}
+        for p in record.parameters:
+            value = given_value(given[p.name]) if p.name in given else p.default
+            if value is UNKNOWN:
+                operands[p.name] = given[p.name]
+                float_of(name, p.name, given[p.name])
+            else:
+                constants[p.name] = value
+        if any(map(is_array, operands.values())):
+            return array_call(record, direction, operands, constants)
+        return scalar_call(record, direction, operands, constants)
+
+    return resolve
+
+
+# --------------------------------------------------------------------------- numbers
+
+
+def scalar_call(
+    record: Activation,
+    direction: Direction,
+    operands: dict[str, Any],
+    constants: dict[str, float],
+) -> Call:
+    """A call on numbers: the op's own scalar, in the caller."""
+    name = record.name + direction.suffix
+    dtype = common(name, {a: operands[a] for a in direction.arrays})
+    number = from_dtype(dtype)
+    outputs = len(direction.outputs)
+    names = (*direction.arrays, *(p.name for p in record.parameters))
+
+    def lower(context: Any, builder: Any, args: Any) -> Any:
+        # LLVM's own choice on processors with AVX-512 is half the width
+        wide = f'"prefer-vector-width"="{VECTOR_WIDTH}"'
+        set.add(builder.function.attributes, wide)
+        values = dict(zip(operands, args, strict=True))
+        values |= {a: context.get_constant(number, float(v)) for a, v in constants.items()}
+        scalar = context.typing_context.resolve_value_type(compiled_scalar(record, direction, dtype))
+        signature = scalar.get_call_type(context.typing_context, (number,) * len(names), {})
+        call = context.get_function(scalar, signature)
+        return call(builder, [values[a] for a in names])
+
+    result = number if outputs == 1 else types.UniTuple(number, outputs)
+    return Call(result, dict.fromkeys(operands, number), lower)
+
+
+@cache
+def compiled_scalar(record: Activation, direction: Direction, dtype: np.dtype[Any]) -> Any:
+    return program(record, direction, dtype.name)
+
+
+# ---------------------------------------------------------------------------- arrays
+
+
+def result_layout(operands: list[Any], axes: int) -> str:
+    """The layout of a new array: that of its operands, as in NumPy."""
+    largest = [t for t in operands if is_array(t) and t.ndim == axes]
+    return "F" if axes > 1 and all(t.layout == "F" for t in largest) else "C"
+
+
+def array_call(
+    record: Activation,
+    direction: Direction,
+    operands: dict[str, Any],
+    constants: dict[str, float],
+) -> Call:
+    """A call with arrays among its operands: the library's own loop."""
+    name = record.name + direction.suffix
+    shaping = {a: t for a, t in operands.items() if a in direction.arrays or is_array(t)}
+    dtype = common(name, shaping)
+    axes = max(t.ndim for t in operands.values() if is_array(t))
+    # a ufunc makes a scalar of a result without axes, and so does Numba's np.exp
+    one = array_type(dtype, axes, result_layout(list(operands.values()), axes))
+    one = one if axes else from_dtype(dtype)
+    outputs = len(direction.outputs)
+    # with all parameters at their defaults, they are no operands of the loop
+    defaults = all(constants.get(p.name) == p.default for p in record.parameters)
+    key = elementwise_key(record.name, direction.name, dtype.name, defaults)
+    taken = {a: t if is_array(t) else plain(t) for a, t in operands.items()}
+
+    def lower(context: Any, builder: Any, args: Any) -> Any:
+        values = dict(zip(taken, args, strict=True))
+        call = Operands(context, builder)
+        inputs = [call.take(taken[a], values[a], dtype) for a in direction.arrays]
+        for p in () if defaults else record.parameters:
+            if p.name in taken:
+                inputs.append(call.take(taken[p.name], values[p.name], dtype))
+            else:
+                value = context.get_constant(from_dtype(dtype), float(constants[p.name]))
+                inputs.append(number(builder, value))
+        shape = broadcast(context, builder, inputs, f"{name}: shapes do not broadcast")
+        results = [Result(context, builder, one, shape) for _ in range(outputs)]
+        run(context, builder, key, shape, [*inputs, *(r.operand for r in results)])
+        call.release()
+        values = [r.value() for r in results]
+        return values[0] if outputs == 1 else context.make_tuple(builder, result, values)
+
+    result = one if outputs == 1 else types.UniTuple(one, outputs)
+    return Call(result, taken, lower)

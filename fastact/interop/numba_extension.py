@@ -1,0 +1,24 @@
+"""The entry point that Numba calls before it compiles anything: it must cost next to nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastact.runtime.announce import listen
+
+
+def teach(function: Any, declaration: Any, *direction: Any) -> None:
+    """Teach Numba one public function of fastact."""
+    from fastact.activations.record import Activation
+    from fastact.interop import numba_elementwise, numba_rows
+    from fastact.interop.numba_typing import install
+
+    if isinstance(declaration, Activation):
+        install(function, numba_elementwise.resolver(declaration, *direction))
+    else:
+        install(function, numba_rows.resolver(declaration))
+
+
+def init() -> None:
+    """Teach Numba the functions of fastact, those that exist and each new one."""
+    listen(teach)

@@ -1,0 +1,498 @@
+"""fastact inside Numba's compiled code: the library's bits, in the user's own loops."""
+
+import re
+from functools import cache
+
+import children
+import numpy as np
+import ops
+import pytest
+from numba import guvectorize, njit, prange, stencil, vectorize
+from numba.core.errors import TypingError
+
+import fastact as fa
+from fastact import swish
+from fastact.activations.directions import DIRECTIONS
+from fastact.registry import ROW_OPS
+
+X = np.random.default_rng(0).normal(0, 4, (6, 40)).astype(np.float32)
+CUBE = np.random.default_rng(1).normal(0, 4, (5, 6, 7)).astype(np.float32)
+NATIVE = pytest.mark.parametrize("dtype", ops.NATIVE, ids=str)
+
+
+# --------------------------------------------------------------------------- numbers
+
+
+def calls(op, dy, x):
+    """Every direction of an op as (name, arguments, results), dy and x as they are written."""
+    for direction in ops.Case(op, ()).directions:
+        d = DIRECTIONS[direction]
+        arguments = ", ".join(dy if a == "dy" else x for a in d.arrays)
+        yield direction, arguments, len(d.outputs)
+
+
+@cache
+def loop_over(op):
+    """One compiled loop over numbers with every direction of an op; how many rows it fills."""
+    lines, rows = [], 0
+    for direction, arguments, results in calls(op, "dy[i]", "x[i]"):
+        targets = ", ".join(f"out[{rows + k}, i]" for k in range(results))
+        lines.append(f"        {targets} = {direction}({arguments}, *p)")
+        rows += results
+    scope = {d: ops.function(op, d) for d in ops.Case(op, ()).directions}
+    head = "def loop(dy, x, p, out):\n    for i in range(x.size):\n"
+    exec(head + "\n".join(lines), scope)
+    return njit(scope["loop"]), rows
+
+
+def all_results(op, dy, x, p):
+    """What the library gives, a row per result."""
+    found = []
+    for direction in ops.Case(op, ()).directions:
+        arrays = [dy, x][-len(DIRECTIONS[direction].arrays) :]
+        found += ops.results(ops.function(op, direction)(*arrays, *p))
+    return np.stack(found)
+
+
+@NATIVE
+@pytest.mark.parametrize("op", ops.ELEMENTWISE)
+def test_numbers_give_the_bits_of_the_library(op, dtype):
+    loop, rows = loop_over(op)
+    for case in (c for c in ops.all_cases() if c.op == op):
+        x = ops.mixed(dtype, 300)
+        dy = np.linspace(-2, 2, x.size).astype(dtype)
+        p = tuple(dtype.type(v) for v in case.parameters)
+        out = np.empty((rows, x.size), dtype)
+        loop(dy, x, p, out)
+        ops.assert_same_bits(out, all_results(op, dy, x, p), str(case))
+
+
+@NATIVE
+def test_a_loop_over_numbers_is_simd_code_without_calls(dtype):
+    @njit
+    def loop(x, y):
+        for i in range(x.size):
+            y[i] = fa.swish(x[i], beta=1.5)
+
+    x = np.linspace(-9, 9, 1000).astype(dtype)
+    y = np.empty_like(x)
+    loop(x, y)
+    ops.assert_same_bits(y, fa.swish(x, 1.5))
+    assembly = loop.inspect_asm(loop.signatures[0])
+    if not re.search(r"x86|%rsp", assembly):
+        pytest.skip("the patterns below are x86's")
+    suffix = "ps" if dtype == np.float32 else "pd"
+    packed = re.findall(rf"vfn?madd\w*{suffix}\s.*%([yz])mm", assembly)
+    assert len(packed) >= 8, "no packed fused multiply-adds"
+    if re.search(r"%zmm|%k[1-7]", assembly):
+        assert "z" in packed  # AVX-512 at its full width
+    body = max(re.split(r"^\.LBB\S+:", assembly, flags=re.M), key=lambda b: b.count("vf"))
+    assert "call" not in body
+
+
+def test_numbers_promote_and_defaults_hold():
+    @njit
+    def several(x):
+        y, g = fa.elu_value_and_grad(x)
+        return y, g, swish(x), fa.elu(x, alpha=2), fa.elu_backward(2.0, x), fa.silu(x, beta=0.5)
+
+    def outside(x):
+        y, g = fa.elu_value_and_grad(x)
+        return y, g, swish(x), fa.elu(x, alpha=2), fa.elu_backward(2.0, x), fa.silu(x, beta=0.5)
+
+    for x in (0.5, -3, np.int64(-2), np.float64(-0.1)):
+        assert several(x) == tuple(map(float, outside(x)))
+    assert several(True)[0] == float(fa.elu(np.float32(1)))
+    single = several(np.float32(-1.5))
+    assert single[2] == float(fa.swish(np.float32(-1.5)))
+    assert several(np.int16(-3))[2] == float(fa.swish(np.float32(-3)))
+
+
+def test_default_arguments_of_the_user_pass_through():
+    @njit
+    def user(x, beta=1.5):
+        return fa.swish(x, beta)
+
+    assert user(2.0) == fa.swish(2.0, 1.5)
+    assert user(2.0, 0.5) == fa.swish(2.0, 0.5)
+
+
+# ---------------------------------------------------------------------------- arrays
+
+
+@cache
+def compiled(f, operands):
+    """A compiled function that calls f with so many arguments."""
+    if operands == 1:
+        return njit(lambda x: f(x))
+    return njit(lambda a, b: f(a, b)) if operands == 2 else njit(lambda a, b, c: f(a, b, c))
+
+
+@pytest.mark.parametrize("op", ops.ELEMENTWISE)
+def test_arrays_in_every_direction(op):
+    for direction in ops.Case(op, ()).directions:
+        f = ops.function(op, direction)
+        operands = [X[:, ::-1], X][-len(DIRECTIONS[direction].arrays) :]
+        ops.assert_same_bits(compiled(f, len(operands))(*operands), f(*operands), direction)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        X,
+        X.T,
+        X[::2, ::-3],
+        X[3],
+        X[0, 0:1].reshape(()),
+        X[:0],
+        X[:, :1],
+        X.astype(np.float64),
+        (X * 3).astype(np.int32),
+        (X * 3).astype(np.uint16),
+        CUBE.transpose(1, 0, 2),
+        CUBE[:, ::2, ::-1],
+        np.asfortranarray(CUBE),
+        np.lib.stride_tricks.as_strided(X, (6, 40), (0, 4)),
+    ],
+    ids=lambda x: f"{x.dtype}-{x.shape}-{x.strides}",
+)
+def test_arrays_of_any_layout(x):
+    found, exact = compiled(fa.swish, 1)(x), fa.swish(x)
+    ops.assert_same_bits(np.asarray(found, exact.dtype), exact)
+    if x.ndim:
+        assert found.strides == exact.strides or 0 in x.strides or x.size < 2 or x.ndim == 3
+
+
+def test_small_integers_become_float32():
+    # np.exp of them is a float16, which Numba has not
+    for dtype in (np.int8, np.uint8, np.bool_):
+        x = np.arange(-3, 5).astype(dtype)
+        ops.assert_same_bits(compiled(fa.swish, 1)(x), fa.swish(x.astype(np.float32)))
+
+
+@pytest.mark.parametrize(
+    "operands",
+    [
+        (X[0], X, 0.5),
+        (2.0, X, 0.5),
+        (X[:, :1], X[:1], 0.5),
+        (X, X.T.copy().T, np.abs(X[0])),
+        (X, X.astype(np.float64), 1),
+        (X, 0.5, np.abs(X)),
+    ],
+    ids=range(6),
+)
+def test_operands_broadcast(operands):
+    found = compiled(fa.elu_backward, 3)(*operands)
+    ops.assert_same_bits(found, fa.elu_backward(*operands))
+
+
+def test_two_results():
+    @njit
+    def both(x):
+        y, g = fa.swish_value_and_grad(x, beta=0.5)
+        return y, g
+
+    ops.assert_same_bits(both(X), fa.swish_value_and_grad(X, 0.5))
+    y, g = both(X[0, :1].reshape(()))
+    assert (y, g) == tuple(map(float, fa.swish_value_and_grad(X[0, 0], np.float32(0.5))))
+
+
+def test_large_arrays_use_the_pool_and_temporaries_are_freed():
+    x = np.random.default_rng(0).normal(size=1 << 18).astype(np.float32)
+    ops.assert_same_bits(compiled(fa.swish, 1)(x), fa.swish(x))
+    whole = np.arange(1 << 14)
+    for _ in range(200):
+        compiled(fa.swish, 1)(whole)
+    from numba.core.runtime import rtsys
+
+    before = rtsys.get_allocation_stats()
+    compiled(fa.swish, 1)(whole)
+    after = rtsys.get_allocation_stats()
+    assert after.alloc - before.alloc == after.free - before.free
+
+
+# ------------------------------------------------------------------------------ rows
+
+
+def row_operands(op, x, axis):
+    """Operands of a row op, x the last."""
+    few = np.take(x, 0, axis)
+    return [few if a in op.per_row else np.flip(x, 0) for a in op.inputs[:-1]] + [x]
+
+
+@NATIVE
+@pytest.mark.parametrize("op", ROW_OPS, ids=lambda op: op.name)
+def test_row_ops_along_any_axis(op, dtype):
+    f = getattr(fa, op.name)
+    with_axis = compiled(f, len(op.inputs) + 1)
+    for x in (CUBE, CUBE.T, CUBE[:, ::2, ::-1]):
+        for axis in (-1, 0, 1, -2):
+            operands = row_operands(op, x.astype(dtype), axis)
+            ops.assert_same_bits(with_axis(*operands, axis), f(*operands, axis))
+
+
+def test_options_of_row_ops():
+    @njit
+    def several(x, mask, axis):
+        return (
+            fa.softmax(x, axis, where=mask, empty="zero"),
+            fa.logsumexp(x, axis=0),
+            fa.logsumexp(x, axis, keepdims=True),
+            fa.log_softmax(x),
+            fa.softmax(x, temperature=2, scale=0.5),
+            fa.softmax(x, where=mask[0, :, :1]),
+        )
+
+    mask = CUBE > 0
+    mask[0, :, 2] = False
+    found = several(CUBE, mask, 1)
+    exact = (
+        fa.softmax(CUBE, 1, where=mask, empty="zero"),
+        fa.logsumexp(CUBE, axis=0),
+        fa.logsumexp(CUBE, 1, keepdims=True),
+        fa.log_softmax(CUBE),
+        fa.softmax(CUBE, temperature=2, scale=0.5),
+        fa.softmax(CUBE, where=mask[0, :, :1]),
+    )
+    for got, wanted in zip(found, exact, strict=True):
+        ops.assert_same_bits(got, wanted)
+
+
+def test_reductions_to_a_number():
+    @njit
+    def several(x, dy):
+        return (
+            fa.logsumexp(x[0, 0]),
+            fa.logsumexp(x, None),
+            fa.logsumexp_backward(1.5, x[0, 0]),
+            fa.logsumexp_backward(dy, x, 1, keepdims=True),
+        )
+
+    dy = CUBE[:, :1]
+    one, whole, row, kept = several(CUBE, dy)
+    assert one == float(fa.logsumexp(CUBE[0, 0]))
+    assert whole == float(fa.logsumexp(CUBE, None))
+    ops.assert_same_bits(row, fa.logsumexp_backward(np.float32(1.5), CUBE[0, 0]))
+    ops.assert_same_bits(kept, fa.logsumexp_backward(dy, CUBE, 1, keepdims=True))
+
+
+def test_empty_rows_and_integers():
+    rows = compiled(fa.softmax, 2)
+    ops.assert_same_bits(rows(CUBE[:, :0], 1), fa.softmax(CUBE[:, :0], 1))
+    ops.assert_same_bits(rows(CUBE[:0], 1), fa.softmax(CUBE[:0], 1))
+    total = compiled(fa.logsumexp, 2)
+    ops.assert_same_bits(total(CUBE[:, :0], 1), fa.logsumexp(CUBE[:, :0], 1))
+    ops.assert_same_bits(rows(np.arange(12).reshape(3, 4), 0), fa.softmax(np.arange(12).reshape(3, 4), 0))
+
+
+# ------------------------------------------------------------------ Numba's decorators
+
+
+def test_vectorize():
+    @vectorize
+    def f(x, alpha):
+        return fa.elu(x, alpha)
+
+    @vectorize(["float32(float32)"], target="parallel")
+    def g(x):
+        return fa.swish_grad(x)
+
+    ops.assert_same_bits(f(X, np.float32(0.5)), fa.elu(X, 0.5))
+    ops.assert_same_bits(g(X), fa.swish_grad(X))
+
+
+def test_guvectorize():
+    @guvectorize("(n)->(n)")
+    def rows(x, y):
+        y[:] = fa.softmax(x)
+
+    y = np.empty_like(X)
+    rows(X, y)
+    ops.assert_same_bits(y, fa.softmax(X))
+
+
+def test_stencil():
+    @stencil
+    def neighbours(a):
+        return fa.swish(a[0, 0] + a[0, 1])
+
+    @njit
+    def f(a):
+        return neighbours(a)
+
+    ops.assert_same_bits(f(X)[:, :-1], fa.swish(X[:, :-1] + X[:, 1:]))
+
+
+def test_prange_with_numbers_and_arrays():
+    @njit(parallel=True)
+    def f(x):
+        y = np.empty_like(x)
+        z = np.empty_like(x)
+        for i in prange(x.shape[0]):
+            y[i] = fa.softmax(x[i])
+            for j in range(x.shape[1]):
+                z[i, j] = fa.tanh(x[i, j])
+        return y, z
+
+    y, z = f(X)
+    ops.assert_same_bits(y, fa.softmax(X))
+    ops.assert_same_bits(z, fa.tanh(X))
+
+
+# ---------------------------------------------------------------------------- errors
+
+
+def errors():
+    @njit
+    def complex_number():
+        return fa.swish(1j)
+
+    @njit
+    def text():
+        return fa.swish_backward(1.0, "a")
+
+    @njit
+    def unknown():
+        return fa.swish(1.0, alpha=2.0)
+
+    @njit
+    def masked():
+        return fa.swish(np.zeros(3), where=np.zeros(3) > 0)
+
+    @njit
+    def axis():
+        return fa.softmax(np.zeros((3, 3)), 0.5)
+
+    @njit
+    def number():
+        return fa.softmax(1.0)
+
+    @njit
+    def policy():
+        return fa.softmax(np.zeros(3), empty="one")
+
+    @njit
+    def array_of_complex():
+        return fa.softmax(np.zeros(3, np.complex64))
+
+    yield complex_number, r"swish: x has type complex128; .* called as swish\(complex128\)"
+    yield text, r"swish_backward: x has type unicode_type; .*swish_backward\(float64, unicode_type\)"
+    yield unknown, r"swish: got an unexpected keyword argument 'alpha'; called as swish\(float64"
+    yield masked, r"swish: where= is not available inside compiled code; called as swish\(array"
+    yield axis, r"softmax: axis must be an integer, got float64; called as softmax\(array"
+    yield number, r"softmax: x must be an array with 1 dimensions, got float64"
+    yield policy, r"softmax: empty must be 'nan' or 'zero', written out in the call"
+    yield array_of_complex, r"softmax: x has type array\(complex64.*called as softmax"
+
+
+@pytest.mark.parametrize(
+    ("function", "message"), list(errors()), ids=lambda v: getattr(v, "__name__", "")
+)
+def test_a_compile_error_names_the_function_and_the_types(function, message):
+    with pytest.raises(TypingError, match=message):
+        function()
+
+
+def test_errors_while_running():
+    with pytest.raises(ValueError, match="softmax: axis is out of bounds"):
+        compiled(fa.softmax, 2)(X, 2)
+    with pytest.raises(ValueError, match="swish_backward: shapes do not broadcast"):
+        compiled(fa.swish_backward, 2)(X, X[:3])
+    with pytest.raises(ValueError, match="the shapes of dy and x do not match"):
+        compiled(fa.softmax_backward, 2)(X, X[:3])
+    scaled = njit(lambda x, t: fa.softmax(x, temperature=t))
+    for bad in (0.0, -1.0, np.inf, np.nan):
+        with pytest.raises(ValueError, match="must be finite and positive"):
+            scaled(X, bad)
+
+
+# ------------------------------------------------------------------------- processes
+
+USER = """
+import numba, numpy as np, sys
+import fastact as fa
+
+@numba.njit(cache=True)
+def user(x):
+    return fa.swish(x), fa.swish(x[0, 0]), fa.softmax(x, 0)
+"""
+
+
+def test_functions_cached_by_numba_hold_no_address(tmp_path):
+    (tmp_path / "user.py").write_text(USER)
+    code = f"""
+        import sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        import numpy as np, user, fastact as fa
+        x = np.linspace(-3, 3, 12).reshape(3, 4)
+        y, one, p = user.user(x)
+        assert (y == fa.swish(x)).all() and one == y[0, 0] and (p == fa.softmax(x, 0)).all()
+        print(sum(user.user.stats.cache_hits.values()))
+    """
+    assert [children.run(code).strip() for _ in range(2)] == ["0", "1"]
+
+
+def test_the_entry_point_teaches_numba_functions_made_before_it_came(tmp_path):
+    info = tmp_path / "fastact-0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fastact\nVersion: 0\n")
+    project = (children.ROOT / "pyproject.toml").read_text()
+    line = re.search(r"entry-points.numba_extensions\]\n(init = )\"(.*)\"", project)
+    (info / "entry_points.txt").write_text(f"[numba_extensions]\n{line[1]}{line[2]}\n")
+    children.run(
+        f"""
+        import sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        from fastact import softmax, swish
+        assert "numba" not in sys.modules
+        import numba, numpy as np
+        f = numba.njit(lambda x: swish(x) + softmax(np.array([x]))[0])
+        assert f(1.0) == swish(1.0) + 1
+        """
+    )
+
+
+def test_without_the_entry_point_functions_met_after_numba_are_taught():
+    children.run(
+        """
+        import numba, fastact as fa
+        assert numba.njit(lambda x: fa.swish(x))(1.0) == fa.swish(1.0)
+        """
+    )
+
+
+def test_numba_alone_pays_little():
+    children.run(
+        """
+        import sys, numba
+        from fastact.interop.numba_extension import init
+        init()
+        numba.njit(lambda x: x)(1)
+        heavy = {m for m in sys.modules if m.startswith(("fastact.interop", "fastact.compile.",
+                                                         "fastact.activations"))}
+        assert heavy <= {"fastact.interop", "fastact.interop.numba_extension",
+                         "fastact.compile.abi"}, heavy
+        """
+    )
+
+
+def test_without_the_interpreters_lock_from_many_threads():
+    children.run(
+        """
+        import threading, numba, numpy as np, fastact as fa
+        f = numba.njit(nogil=True)(lambda x: fa.softmax(fa.swish(x), 0))
+        x = np.random.default_rng(0).normal(size=(40, 300))
+        exact = fa.softmax(fa.swish(x), 0)
+        f.compile((numba.typeof(x),))
+        wrong = []
+        def work():
+            for _ in range(100):
+                if not (f(x) == exact).all():
+                    wrong.append(1)
+        threads = [threading.Thread(target=work) for _ in range(6)]
+        for t in threads: t.start()
+        for t in threads: t.join()
+        assert not wrong
+        """
+    )
