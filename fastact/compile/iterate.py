@@ -1,4 +1,4 @@
-"""A loop of fastact run over arrays of any shape and strides: what NumPy's iterator does for ufuncs.
+"""A loop run over arrays of any shape and strides: what NumPy's iterator does for a ufunc.
 
 It serves compiled code that calls fastact without NumPy between them. The caller describes the
 arrays in a plan; axes are put in the order of memory, and merged where they are one there.

@@ -80,7 +80,9 @@ def scalar_call(
         set.add(builder.function.attributes, wide)
         values = dict(zip(operands, args, strict=True))
         values |= {a: context.get_constant(number, float(v)) for a, v in constants.items()}
-        scalar = context.typing_context.resolve_value_type(compiled_scalar(record, direction, dtype))
+        scalar = context.typing_context.resolve_value_type(
+            compiled_scalar(record, direction, dtype)
+        )
         signature = scalar.get_call_type(context.typing_context, (number,) * len(names), {})
         call = context.get_function(scalar, signature)
         return call(builder, [values[a] for a in names])
@@ -137,8 +139,8 @@ def array_call(
         results = [Result(context, builder, one, shape) for _ in range(outputs)]
         run(context, builder, key, shape, [*inputs, *(r.operand for r in results)])
         call.release()
-        values = [r.value() for r in results]
-        return values[0] if outputs == 1 else context.make_tuple(builder, result, values)
+        found = [r.value() for r in results]
+        return found[0] if outputs == 1 else context.make_tuple(builder, result, found)
 
     result = one if outputs == 1 else types.UniTuple(one, outputs)
     return Call(result, taken, lower)

@@ -162,9 +162,9 @@ class Rows:
         x = inputs[-1]
         self.axis = self.row_axis(values.get("axis"))
         outer, kept = self.without_axis(x.shape), self.single_axis(x.shape)
-        for a, o in zip(op.inputs[:-1], inputs, strict=False):
+        for a, given in zip(op.inputs[:-1], inputs, strict=False):
             per_row = kept if form.keepdims else outer
-            self.check_shape(a, o, per_row if a in op.per_row else x.shape)
+            self.check_shape(given, per_row if a in op.per_row else x.shape)
         if form.general:
             inputs += self.general(values, x)
         made = []
@@ -224,7 +224,7 @@ class Rows:
             strides=self.without_axis(operand.strides),
         )
 
-    def check_shape(self, name: str, operand: Strided, shape: list[Any]) -> None:
+    def check_shape(self, operand: Strided, shape: list[Any]) -> None:
         pairs = zip(operand.shape, shape, strict=True)
         bad = [self.builder.icmp_signed("!=", a, b) for a, b in pairs]
         names = " and ".join(self.op.inputs)
@@ -254,7 +254,9 @@ class Rows:
             )
             for n, wanted in zip(shape, x.shape, strict=True)
         ]
-        self.fail_if(any_of(self.builder, bad), f"where does not broadcast against {self.op.inputs[-1]}")
+        self.fail_if(
+            any_of(self.builder, bad), f"where does not broadcast against {self.op.inputs[-1]}"
+        )
         return Strided(mask.address, shape, strides)
 
     def factor(self, values: dict[str, Any]) -> Any:

@@ -101,7 +101,7 @@ def install(function: Any, resolve: Resolve) -> None:
                 call = resolve(given)
             except (TypeError, TypingError) as error:
                 shown = ", ".join([*map(str, args), *(f"{k}={v}" for k, v in kws.items())])
-                message = error.msg if isinstance(error, TypingError) else f"{name}: {error}"
+                message = getattr(error, "msg", f"{name}: {error}")
                 raise TypingError(f"{message}; called as {name}({shown})") from None
             omitted = {p.name: types.Omitted(p.default) for p in parameters}
             arguments = {**omitted, **given, **call.operands}
