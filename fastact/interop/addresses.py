@@ -41,7 +41,7 @@ def address(key: str) -> int:
         direction, dtype, defaults = rest
         loop = Loop(registry.RECORDS[name], DIRECTIONS[direction], dtype, bool(int(defaults)))
         entry = driver_entry("ufunc_loop")
-    loop.resolve(False)  # here an error can be raised
+    loop.resolve(0)  # here an error can be raised
     found = words(LOOP_WORDS)
     found[0], found[1], found[2] = entry, loop.address, iterate()
     return ctypes.addressof(found)
