@@ -27,6 +27,7 @@ echo "+ generated files"
 "$python" ci/coefficients.py --check
 "$python" ci/stubs.py --check
 "$python" ci/report.py --check
+"$python" -m fastact.cli gallery --check
 
 echo "+ $test_command"
 eval "$test_command"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from fastact.cli.bench import bench
+from fastact.cli.gallery import gallery
 from fastact.cli.info import info
 from fastact.cli.laboratory import lab
 from fastact.cli.listing import list_ops
@@ -21,6 +22,7 @@ app.command("bench")(bench)
 app.command("list")(list_ops)
 app.command("plot")(plot)
 app.command("lab")(lab)
+app.command("gallery")(gallery)
 app.command("info")(info)
 app.command("compile")(compile_ops)
 app.command("clear")(clear)

@@ -175,13 +175,14 @@ def prepared(
         draw = partial(errors.draw, op=names[0], dtype=dtype)
         return draw, (8.0, 6.4), f"{names[0]}-error"
     stem = "-".join(names)
-    if len(names) == 1 and figures.is_row(names[0]):
-        return partial(figures.row, name=names[0]), (7.2, 4.4), stem
+    own = figures.alone(names[0])
+    if len(names) == 1 and own is not None:
+        return (*own, stem)
     strange = [name for name in names if not curves.is_elementwise(name)]
     if strange:
         raise ValueError(
             f"plot: {', '.join(strange)} cannot be drawn as a curve"
-            + (" beside others" if figures.is_row(strange[0]) else "")
+            + (" beside others" if figures.alone(strange[0]) else "")
         )
     requests = requests_of(names, family, parameters)
     options: dict[str, Any] = {"span": span, "derivative": derivative}

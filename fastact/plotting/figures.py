@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from fastact.training.saturation import THRESHOLD
 
 Request = tuple[str, dict[str, float]]  # an op and its parameters
 ROW = (1.0, -1.0)  # the fixed entries of a row whose first entry moves
+CLASSES = (0, 1, 2)  # of that row
+TARGETS = (0.0, 0.5, 1.0)
 
 
 def curves_of(requests: Sequence[Request], span: tuple[float, float] | None) -> list[Curve]:
@@ -98,14 +101,59 @@ def row(figure: Any, name: str, theme: Theme) -> None:
     axes.grid(True)
     axes.set_xlabel("x")
     axes.legend(loc="best", fontsize=9)
-    fixed = ", ".join(f"{v:g}" for v in ROW).replace("-", "−")
+    fixed = ", ".join(fixed_entries())
     axes.set_title(f"{name} of the row (x, {fixed}):  {op.formula}", fontsize=10)
 
 
-def drawable(name: str) -> bool:
-    """Whether there is a figure for an op: those of one input, along a row or not."""
-    return is_elementwise(name) or is_row(name)
+def loss(figure: Any, name: str, theme: Theme) -> None:
+    """A loss and its gradient by one logit, for several labels or targets."""
+    panels = figure.subplots(1, 2)
+    op = fa.get(name)
+    x = np.linspace(-6.0, 6.0, 241)
+    logits = np.column_stack([x, *(np.full_like(x, v) for v in ROW)]) if is_classes(name) else x
+    for k, target in enumerate(CLASSES if is_classes(name) else TARGETS):
+        targets = np.full(x.shape, target)
+        values, grads = op.value_and_grad(logits, targets, reduction="none")
+        slopes = grads[:, 0] if is_classes(name) else grads
+        label = f"{op.inputs[1].rstrip('s')} {target:g}"
+        for axes, shown in zip(panels, (values, slopes), strict=True):
+            axes.plot(x, shown, label=label, **line(theme, k, len(x)))
+    for axes, title in zip(panels, ("loss", "derivative by x"), strict=True):
+        axes.set_xlim(x[0], x[-1])
+        axes.grid(True)
+        axes.set_xlabel(
+            f"x;  logits ({', '.join(['x', *fixed_entries()])})" if is_classes(name) else "x"
+        )
+        axes.set_title(f"{name}: {title}")
+    panels[0].legend(loc="best", fontsize=9)
+
+
+def fixed_entries() -> list[str]:
+    return [f"{v:g}".replace("-", "−") for v in ROW]
+
+
+def is_classes(name: str) -> bool:
+    return fa.get(name).record.inputs[1] == "labels"
+
+
+def is_loss(name: str) -> bool:
+    return getattr(fa.get(name).record, "inputs", ("",))[0] == "logits"
 
 
 def is_row(name: str) -> bool:
+    """Whether an op takes rows, and nothing else."""
     return getattr(fa.get(name).record, "inputs", ()) == ("x",)
+
+
+def alone(name: str) -> Any:
+    """What draws an op that has a figure of its own; None for one that is drawn as a curve."""
+    if is_row(name):
+        return partial(row, name=name), (7.2, 4.4)
+    if is_loss(name):
+        return partial(loss, name=name), (10.5, 4.4)
+    return None
+
+
+def drawable(name: str) -> bool:
+    """Whether there is a figure for an op."""
+    return is_elementwise(name) or alone(name) is not None
