@@ -212,7 +212,8 @@ def clear_float_flags(typingctx):
     """Clear the sticky floating-point exceptions: NumPy reads them after each loop.
 
     A `select` evaluates both sides, so a kernel can raise a flag for a value that never
-    reaches its result. The status register is rewritten only if a flag is up.
+    reaches its result. Only the four flags that NumPy reads are looked at: "inexact" is up after
+    nearly every kernel, and to clear it made 40 of the 85 ns that 16 sigmoids took.
     """
 
     def codegen(context, builder, signature, args):
@@ -225,7 +226,7 @@ def clear_float_flags(typingctx):
             write = cgutils.get_or_insert_function(builder.module, fnty, "llvm.x86.sse.ldmxcsr")
             builder.call(read, [raw])
             status = builder.load(slot)
-            raised = builder.icmp_unsigned("!=", builder.and_(status, i32(0x3F)), i32(0))
+            raised = builder.icmp_unsigned("!=", builder.and_(status, i32(0x1D)), i32(0))
             with builder.if_then(raised):
                 builder.store(builder.and_(status, i32(0xFFFFFFC0)), slot)
                 builder.call(write, [raw])
