@@ -92,10 +92,16 @@ def test_backward_is_dy_times_grad(case, dtype):
 @pytest.mark.parametrize("dtype", ops.NATIVE, ids=str)
 @pytest.mark.parametrize("case", ops.all_cases(), ids=str)
 def test_value_and_grad_are_value_and_grad(case, dtype):
+    """Bit by bit; where an op computes the two in a way of its own, within the same bounds."""
     x = ops.inputs(case, dtype, POINTS)
     value, grad = ops.function(case.op, "value_and_grad")(x, *case.parameters)
-    ops.assert_same_bits(value, ops.function(case.op, "forward")(x, *case.parameters))
     ops.assert_same_bits(grad, ops.function(case.op, "grad")(x, *case.parameters))
+    if case.record.joint is None:
+        ops.assert_same_bits(value, ops.function(case.op, "forward")(x, *case.parameters))
+    else:
+        values = ops.exact(case, dtype, "forward", x)
+        bound = case.record.accuracy[dtype.name].forward
+        assert_within(bound, ulp.ulp_errors(value, values), x, value, values)
 
 
 @pytest.mark.parametrize("dtype", ops.NATIVE, ids=str)

@@ -55,6 +55,7 @@ class Activation:
     constraint: str = ""  # what must hold between the parameters, as an expression in them
     parameter_grads: Mapping[str, Scalar] = field(default_factory=dict)
     grad_from_output: Scalar | None = None
+    joint: Scalar | None = None  # (f, f'), where they can share more than the compiler finds
     output_note: str = ""  # what accuracy is lost by keeping only the output
     kinks: tuple[str, ...] = ()  # where f or f' jumps, as expressions in the parameters
     kink_note: str = ""  # the values chosen there

@@ -1,7 +1,7 @@
 """Activations that saturate on both sides: the sigmoids and tanh."""
 
 from fastact.activations.record import Accuracy, Activation, Parameter
-from fastact.numerics.hyperbolic import SATURATED, tanh_parts
+from fastact.numerics.hyperbolic import NEAR, SATURATED, complement, odd_series, odd_series_at
 from fastact.numerics.language import copysign, fma, scalar, select
 from fastact.numerics.logistic import (
     HIGHEST,
@@ -29,8 +29,8 @@ def sigmoid_grad_from_output(y):
 @scalar
 def tanh_forward(x):
     a = at_most(abs(x), SATURATED)
-    cube, series, far = tanh_parts(a, -0.0)
-    near = fma(cube, series, a)
+    near = odd_series(a)
+    far = complement(a, -0.0)
     return copysign(select(far > near, far, near), x)
 
 
@@ -40,6 +40,25 @@ def tanh_grad(x):
     w, rest = logistic_parts(at_most(a + a, HIGHEST), -0.0)
     part = slope_part(w, rest)
     return (4.0 * UNIT) * fma(w, part, w)
+
+
+@scalar
+def far_from_zero(w, rest):
+    """1 - 2 W with W = UNIT w (1 + rest); w has few bits, so only the last addition rounds."""
+    w = (-2.0 * UNIT) * w
+    return fma(w, rest, 1.0 + w)
+
+
+@scalar
+def tanh_joint(x):
+    """tanh(x) and sech(x)**2 from the one exponential that the derivative needs."""
+    a = abs(x)
+    w, rest = logistic_parts(at_most(a + a, HIGHEST), -0.0)
+    part = slope_part(w, rest)
+    far = far_from_zero(w, rest)
+    near = odd_series(at_most(a, NEAR))
+    y = copysign(select(a > NEAR, far, near), x)
+    return y, (4.0 * UNIT) * fma(w, part, w)
 
 
 @scalar
@@ -53,12 +72,18 @@ def bipolar_sigmoid_forward(x, steepness):
     a = half * abs(x)
     low = select(SATURATED < a, 0.0, fma(half, abs(x), -a))
     a = at_most(a, SATURATED)
-    cube, series, far = tanh_parts(a, low)
-    # tanh(a + low) = tanh(a) + low sech(a)**2, where the factor need not be precise
-    near = fma(cube, series, a)
-    lost = fma(cube, series, a - near)
-    near = near + fma(low, fma(-0.58 * a, a, 1.0), lost)
+    near = odd_series_at(a, low)
+    far = complement(a, low)
     return copysign(select(far > near, far, near), x)
+
+
+@scalar
+def bipolar_slope(steepness, w, part):
+    """2 UNIT steepness (w + w part), the rounding errors of both products carried along."""
+    p = steepness * w
+    g = fma(p, part, p)
+    lost = fma(fma(steepness, w, -p), 1.0 + part, fma(p, part, p - g))
+    return (2.0 * UNIT) * (g + lost)
 
 
 @scalar
@@ -66,12 +91,19 @@ def bipolar_sigmoid_grad(x, steepness):
     z, low, _ = product(steepness, x)
     w, rest = logistic_parts(z, -0.0)
     # sigma(-z - low) = sigma(-z) (1 - low sigma(z))
-    part = slope_part(w, fma(low, fma(UNIT, w, -1.0), rest))
-    # steepness (w + w part), the rounding errors of both products carried along
-    p = steepness * w
-    g = fma(p, part, p)
-    lost = fma(fma(steepness, w, -p), 1.0 + part, fma(p, part, p - g))
-    return (2.0 * UNIT) * (g + lost)
+    return bipolar_slope(steepness, w, slope_part(w, fma(low, fma(UNIT, w, -1.0), rest)))
+
+
+@scalar
+def bipolar_sigmoid_joint(x, steepness):
+    """As tanh_joint; the rounding error of steepness x goes into both."""
+    z, low, _ = product(steepness, x)
+    w, rest = logistic_parts(z, -0.0)
+    rest = fma(low, fma(UNIT, w, -1.0), rest)
+    far = far_from_zero(w, rest)
+    near = odd_series_at(0.5 * at_most(z, NEAR + NEAR), 0.5 * low)
+    y = copysign(select(z > NEAR + NEAR, far, near), x)
+    return y, bipolar_slope(steepness, w, slope_part(w, rest))
 
 
 @scalar
@@ -130,6 +162,7 @@ RECORDS = (
         derivative="steepness / 2 * (1 + f(x)) * (1 - f(x))",
         forward=bipolar_sigmoid_forward,
         grad=bipolar_sigmoid_grad,
+        joint=bipolar_sigmoid_joint,
         grad_from_output=bipolar_sigmoid_grad_from_output,
         output_note=(
             "(1 + y) (1 - y) is exactly 0 once y has rounded to 1 or -1, from "
@@ -162,6 +195,7 @@ RECORDS = (
         derivative="sech(x)**2 = 4 * exp(-2|x|) / (1 + exp(-2|x|))**2",
         forward=tanh_forward,
         grad=tanh_grad,
+        joint=tanh_joint,
         grad_from_output=tanh_grad_from_output,
         output_note=(
             "(1 - y) (1 + y) is exactly 0 once y has rounded to 1 or -1, from |x| = 9 in float32 "

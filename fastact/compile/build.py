@@ -12,7 +12,7 @@ from typing import Any
 import llvmlite.binding as llvm
 from numba import cfunc, njit, types
 
-from fastact.activations.directions import Direction
+from fastact.activations.directions import Direction, program
 from fastact.activations.record import Activation
 from fastact.compile import driver, iterate
 from fastact.compile.cpu import CPU
@@ -84,17 +84,11 @@ def build_iterate() -> bytes:
     return emit(module_of(iterate.iterate.py_func, signature, "fastact_iterate"))
 
 
-def program(record: Activation, direction: Direction, computing: str) -> Any:
+def scalar_program(record: Activation, direction: Direction, computing: str) -> Any:
     """The scalar function of one direction of an op, compiled for a computing dtype."""
-    parameters = "".join(f", {p.name}" for p in record.parameters)
-    head = ", ".join(direction.arrays) + parameters
-    body = direction.expression.format(p=parameters)
-    scope = {
-        name: specialize(source, computing, CPU)
-        for name in ("forward", "grad", "grad_from_output")
-        if (source := getattr(record, name)) is not None
-    }
-    exec(f"def program({head}): return {body}", scope)
+    arguments, expression, sources = program(record, direction)
+    scope = {name: specialize(source, computing, CPU) for name, source in sources.items()}
+    exec(f"def program({', '.join(arguments)}): return {expression}", scope)
     return njit(scope["program"], forceinline=True, error_model="numpy")
 
 
@@ -104,7 +98,7 @@ def kernel_module(
     """The LLVM module of one kernel."""
     computing = STORAGE[dtype][1]
     kernel = elementwise_kernel(
-        program(record, direction, computing),
+        scalar_program(record, direction, computing),
         dtype,
         len(direction.arrays),
         len(record.parameters),

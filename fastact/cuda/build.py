@@ -11,6 +11,7 @@ from numba import cuda
 from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
+from fastact.activations.directions import program
 from fastact.cuda import elementwise, memory, row_tools, rows
 from fastact.cuda.kinds import Elementwise
 from fastact.cuda.primitives import Device, DeviceWalk, ExpressionWalk
@@ -43,16 +44,14 @@ def intrinsic_of(count: int, kind: Any, results: int, codegen: Any) -> Any:
 
 def operation(kernel: Elementwise) -> Any:
     """The op as an intrinsic of its arrays and parameters."""
-    record, direction = kernel.record, kernel.direction
-    parameters = "".join(f", {p.name}" for p in record.parameters)
-    arguments = [*direction.arrays, *(p.name for p in record.parameters)]
-    sources = ("forward", "grad", "grad_from_output")
-    scope = {name: getattr(record, name) for name in sources}
+    direction = kernel.direction
+    arguments, expression, sources = program(kernel.record, direction)
 
     def codegen(builder: Any, args: Any) -> list[Any]:
         names = dict(zip(arguments, args, strict=True))
-        walk = ExpressionWalk(Device(builder, kernel.computing), scope, names)
-        return walk.evaluate(direction.expression.format(p=parameters))
+        return ExpressionWalk(Device(builder, kernel.computing), sources, names).evaluate(
+            expression
+        )
 
     kind = memory.NUMBA[kernel.computing]
     return intrinsic_of(len(arguments), kind, len(direction.outputs), codegen)

@@ -90,14 +90,31 @@ SHIFT = ByDtype(12582912.0 + 127.0, 6755399441055744.0 + 1023.0)
 SATURATED = ByDtype(10.0, 20.0)  # tanh rounds to 1
 
 
-@scalar
-def tanh_parts(a, low):
-    """(cube, series, far): tanh(a) is the larger of a + cube series and far, 0 <= a <= SATURATED.
+NEAR = 0.5  # where an exact comparison chooses, the series ends here
 
-    Only far knows of low, the part of the argument that a has lost by rounding.
-    """
+
+@scalar
+def odd_series(a):
+    """tanh(a) for small a; too small beyond."""
+    square = a * a
+    return fma(a * square, polynomial(square, TANH), a)
+
+
+@scalar
+def odd_series_at(a, low):
+    """tanh(a + low) for small a, low being the part that a has lost by rounding."""
+    square = a * a
+    cube, series = a * square, polynomial(square, TANH)
+    near = fma(cube, series, a)
+    lost = fma(cube, series, a - near)
+    # tanh(a + low) = tanh(a) + low sech(a)**2, where the factor need not be precise
+    return near + fma(low, fma(-0.58 * a, a, 1.0), lost)
+
+
+@scalar
+def complement(a, low):
+    """tanh(a + low) = 1 - e G(e) far from 0, 0 <= a <= SATURATED; too small for small a."""
     shifted = fma(a, MINUS_TWO_LOG2E, SHIFT)
     r = fma(shifted - SHIFT, HALF_LN2, a) + low
     e = power_of_two(shifted) * polynomial(r, EXP_MINUS_2)
-    square = a * a
-    return a * square, polynomial(square, TANH), fma(-e, polynomial(e, COMPLEMENT), 1.0)
+    return fma(-e, polynomial(e, COMPLEMENT), 1.0)
