@@ -16,7 +16,7 @@ from numba.np.numpy_support import from_dtype
 
 from fastact.activations.directions import Direction
 from fastact.activations.record import Activation
-from fastact.compile.build import program
+from fastact.compile.build import scalar_program
 from fastact.compile.kernels import VECTOR_WIDTH
 from fastact.interop.addresses import elementwise_key
 from fastact.interop.numba_arrays import Operands, Result, broadcast, number, run
@@ -93,7 +93,7 @@ def scalar_call(
 
 @cache
 def compiled_scalar(record: Activation, direction: Direction, dtype: np.dtype[Any]) -> Any:
-    return program(record, direction, dtype.name)
+    return scalar_program(record, direction, dtype.name)
 
 
 # ---------------------------------------------------------------------------- arrays
