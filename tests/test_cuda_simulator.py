@@ -1,0 +1,32 @@
+"""Every kernel in numba-cuda's simulator: see cuda_simulation.py."""
+
+import children
+import ops
+import pytest
+
+from fastact.registry import ROW_OPS
+
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+SIMULATOR = {"NUMBA_ENABLE_CUDASIM": "1"}
+
+
+def simulate(call):
+    children.run(f"import cuda_simulation\ncuda_simulation.{call}", SIMULATOR, seconds=400)
+
+
+@pytest.mark.parametrize("op", ops.ELEMENTWISE)
+def test_elementwise(op):
+    simulate(f"check_elementwise({op!r})")
+
+
+@pytest.mark.parametrize("op", [op.name for op in ROW_OPS])
+def test_rows(op):
+    simulate(f"check_rows({op!r})")
+
+
+def test_softmax_against_the_oracle():
+    simulate("check_softmax_against_oracle()")
+
+
+def test_special_rows():
+    simulate("check_special_rows()")
