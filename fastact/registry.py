@@ -20,7 +20,7 @@ from fastact.activations import (
 )
 from fastact.activations.directions import DIRECTIONS
 from fastact.activations.record import Activation
-from fastact.rowwise import logarithmic, softmax
+from fastact.rowwise import logarithmic, maxout, softmax, sparsemax
 from fastact.rowwise.losses import LOSSES
 from fastact.rowwise.record import Loss, RowOp
 from fastact.runtime.functions import directions_of, function
@@ -42,7 +42,9 @@ RECORDS: dict[str, Activation] = {
     )
     for record in family.RECORDS
 }
-ROW_OPS: tuple[RowOp, ...] = tuple(op for f in (softmax, logarithmic) for op in f.ROW_OPS)
+ROW_OPS: tuple[RowOp, ...] = tuple(
+    op for f in (softmax, logarithmic, sparsemax, maxout) for op in f.ROW_OPS
+)
 ALL = tuple(DIRECTIONS.values())
 ALIASES: dict[str, str] = {
     alias: record.name for record in RECORDS.values() for alias in record.aliases

@@ -65,7 +65,8 @@ class TileCode(RowCode):
 
     def constants_at(self, v: Any, names: tuple[str, ...]) -> dict[str, Any]:
         """The constants of vector v's rows by name."""
-        found = {"m": self.vector("entry", v)} if "entry" in self.arrays else {}
+        kinds = {"m": "entry", "c": "c"}
+        found = {n: self.vector(a, v) for n, a in kinds.items() if a in self.arrays}
         for operand in self.need.splat:
             place = self.vector_place(operand.name, v, DOUBLE_BYTES)
             value = self.builder.load(place, typ=self.doubles, align=8)
@@ -224,10 +225,18 @@ class TileCode(RowCode):
                 job = self.arguments[0]
                 self.call(self.slot(self.job, R_ROWS), [job, first, b.add(first, rows)])
             with otherwise:
-                if need.sums:
-                    self.sums(count, vectors, rows)
-                with self.loop(word(0), padded, word(GROUP)) as i:
-                    self.finish_rows(i)
+                if need.rounds:
+                    self.begin_rounds(rows)
+                    with self.repeat() as again:
+                        self.sums(count, vectors, rows)
+                        with self.loop(word(0), padded, word(GROUP)) as i:
+                            self.finish_rows(i)
+                        again.append(self.any_moving(rows))
+                else:
+                    if need.sums:
+                        self.sums(count, vectors, rows)
+                    with self.loop(word(0), padded, word(GROUP)) as i:
+                        self.finish_rows(i)
                 self.results(first, rows, count, vectors)
 
     def results(self, first: Any, rows: Any, count: Any, vectors: Any) -> None:

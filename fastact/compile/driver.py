@@ -16,6 +16,7 @@ from numba import njit
 
 from fastact.compile.abi import (
     BLOCK,
+    CONSTANT_SLOTS,
     ENTRIES,
     FUNCTIONS,
     JOB_CONTEXT,
@@ -152,7 +153,7 @@ E_POINTERS = JOB_CONTEXT + 8
 E_STEPS = E_POINTERS + MAX_OPERANDS
 JOB_BYTES = 8 * JOB_SLOTS
 PARTIAL_BYTES = 8 * PARTIAL_SLOTS * (MAX_BLOCKS + 1)
-CONSTANT_BYTES = 8 * 8
+CONSTANT_BYTES = 8 * CONSTANT_SLOTS
 REACH = 1 << 24  # bytes: how far apart entries that one vector gathers may lie
 LOOP_ROWS, LOOP_COLUMNS, LOOP_NARROW, LOOP_PARTIAL = range(LOOP_ROW_ENTRIES, LOOP_ROW_ENTRIES + 4)
 
@@ -617,6 +618,17 @@ def row_form(loop, job, operands, count, length):
 
 
 @compiled
+def run_blocks(state, job, task, blocks, shared):
+    """A task on all blocks of a long row."""
+    set_slot(job, JOB_TASK, task)
+    set_slot(job, JOB_NEXT, 0)
+    if shared and acquire_pool(state):
+        share(state, job)
+    else:
+        call3(task, job, 0, blocks)
+
+
+@compiled
 def long_row(state, loop, job, shared):
     """One row longer than LONG, cut into blocks that the pool may share."""
     length = slot(job, R_LENGTH)
@@ -628,16 +640,14 @@ def long_row(state, loop, job, shared):
     set_slot(job, R_CONSTANTS, constants)
     set_slot(job, JOB_TOTAL, blocks)
     set_slot(job, JOB_GRAIN, 1)
-    for phase in range(3):
-        task = slot(loop, LOOP_PARTIAL + phase)  # partial, combine, apply
-        if task == 0:
+    clear_bytes(constants, CONSTANT_BYTES)
+    apply = slot(loop, LOOP_PARTIAL + 2)
+    while True:
+        run_blocks(state, job, slot(loop, LOOP_PARTIAL), blocks, shared)
+        if call3(slot(loop, LOOP_PARTIAL + 1), job, 0, blocks) == 0:  # combine: another round?
             break
-        set_slot(job, JOB_TASK, task)
-        set_slot(job, JOB_NEXT, 0)
-        if phase != 1 and shared and acquire_pool(state):
-            share(state, job)
-        else:
-            call3(task, job, 0, blocks)
+    if apply != 0:
+        run_blocks(state, job, apply, blocks, shared)
 
 
 @compiled

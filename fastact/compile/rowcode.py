@@ -87,6 +87,7 @@ class Needs:
         asked = entries | {name for s in per_row for name in parameters(s)}
         self.top = not op.fixed and (self.weight or "m" in asked)
         self.scaled = general and op.scalable
+        self.rounds = op.start is not None
         self.per_row = [o for o in self.inputs if not o.is_row]
         self.splat = [o for o in self.per_row if o.name in entries]
         self.label = any(o.name == "label" for o in self.per_row)
@@ -269,6 +270,8 @@ class RowCode(Code):
             "empty": self.group.splat(code.bitcast(self.slot(self.job, R_EMPTY), DOUBLE)),
             SCALE.name: self.group.constant(1.0),
         }
+        if self.need.rounds:
+            names["c"] = self.widened_column("c", b)
         own = [f"s{j}" for j in range(self.need.sums)]
         own += [o.name for o in self.need.per_row if o.dtype != "int64"]
         own += [f"{n}_label" for n in self.need.at_label]
@@ -279,10 +282,47 @@ class RowCode(Code):
             if self.computing == "float32":
                 c = code.fptrunc(c, self.some.type)
             code.store(c, self.item(self.array(f"c{j}"), b, self.size), align=self.size)
+            if j == 0 and self.need.rounds:
+                self.raise_round(b, c)
         for name, source in (("value", op.value), ("label value", op.label_value)):
             if source is not None:
                 (value,) = self.group.bind(source, names)
                 code.store(value, self.item(self.array(name), b, 8), align=8)
+
+    # Rounds: an op with a `start` is reduced again until its c0 rises no more
+
+    def raise_round(self, b: Any, c: Any) -> None:
+        """Make c0 the next c of GROUP rows, and note which of them have moved."""
+        place = self.item(self.array("c"), b, self.size)
+        old = self.builder.load(place, typ=self.some.type, align=self.size)
+        moving = self.builder.fcmp_ordered(">", c, old)
+        self.builder.store(c, place, align=self.size)
+        flags = self.builder.zext(moving, ir.VectorType(WORD, GROUP))
+        self.builder.store(flags, self.item(self.array("moving"), b, 8), align=8)
+
+    def widened_column(self, name: str, b: Any) -> Any:
+        """Values of GROUP rows, of the computing dtype, as float64."""
+        place = self.item(self.array(name), b, self.size)
+        values = self.builder.load(place, typ=self.some.type, align=self.size)
+        kind = self.group.type
+        return values if values.type == kind else self.builder.fpext(values, kind)
+
+    def begin_rounds(self, rows: Any) -> None:
+        """The first c of the rows of a batch."""
+        assert self.op.start is not None
+        with self.loop(word(0), rows, word(1)) as i:
+            self.put("c", i, self.number(self.op.start))
+            self.put("moving", i, word(1))
+
+    def any_moving(self, rows: Any) -> Any:
+        """Whether some row of the batch needs another round."""
+        kind = ir.VectorType(WORD, GROUP)
+        found = self.variable(ir.Constant(kind, None))
+        with self.loop(word(0), rows, word(GROUP)) as i:
+            flags = self.builder.load(self.item(self.array("moving"), i, 8), typ=kind, align=8)
+            self.builder.store(self.builder.or_(self.get(found, kind), flags), found)
+        flag = self.fold(self.get(found, kind), self.builder.or_)
+        return self.builder.icmp_unsigned("!=", flag, word(0))
 
     # Values of one row
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
 
 from fastact.compile.abi import (
     BATCH,
+    CONSTANT_SLOTS,
     GROUP,
     LANES,
     PARTIAL_SLOTS,
@@ -40,6 +42,9 @@ from fastact.rowwise.record import LIMIT, MASK, Form
 
 MAXIMA = 8  # vectors whose maxima are taken side by side: the latency of one would show
 NOWHERE = ir.Constant(POINTER, None)
+# Of the constants of a long row: its maximum, then c0, c1, ..., and at the end, for an op that
+# goes in rounds, c and whether the maximum is known
+ROUND_SLOT, FOUND_SLOT = CONSTANT_SLOTS - 2, CONSTANT_SLOTS - 1
 
 
 class RowPasses(RowCode):
@@ -208,7 +213,7 @@ class RowPasses(RowCode):
 
     def constants_of(self, b: Any, names: tuple[str, ...]) -> dict[str, Any]:
         """A row's own values in every lane, by name."""
-        kinds = {"m": "entry", "high": "high", "tail": "tail"}
+        kinds = {"m": "entry", "high": "high", "tail": "tail", "c": "c"}
         found = {}
         for name, array in kinds.items():
             if array in self.arrays:
@@ -417,7 +422,8 @@ class RowPasses(RowCode):
                 with self.when(code.not_(direct[name])):
                     self.unstage(name, row, index, some)
         if self.general or need.label:
-            self.clear(row, code.add(first, count), code.sub(whole, count))
+            blanks = self.blanks(constants)
+            self.clear(blanks, row, code.add(first, count), code.sub(whole, count))
 
     def unstage(self, name: str, row: Any, index: Any, count: Any) -> None:
         """Let the driver bring an area's entries to their place."""
@@ -425,18 +431,35 @@ class RowPasses(RowCode):
         job = self.arguments[0]
         self.call(self.unstage_function, [job, k, row, index, count, source])
 
-    def clear(self, row: Any, first: Any, count: Any) -> None:
-        """Zeros for the entries that took no part."""
-        for name in self.outs:
+    def blanks(self, constants: dict[str, Any]) -> list[Any]:
+        """The outputs of entries that take no part: as where a mask fails, or of a row that has
+        no label.
+        """
+        zero = self.entries.constant(0.0)
+        if self.need.label:
+            return [zero] * len(self.outs)
+        names = dict.fromkeys([*self.need.rows, "e"], zero)
+        if self.need.top:
+            names[self.need.key] = self.entries.constant(-INF)
+        return self.entries.bind(self.op.apply, names | constants)
+
+    def clear(self, blanks: list[Any], row: Any, first: Any, count: Any) -> None:
+        """Fill the outputs of the entries that took no part."""
+        for name, blank in zip(self.outs, blanks, strict=True):
             direct, area = self.direct(name), self.areas[name]
             with self.loop(word(0), count, word(SEGMENT)) as at:
                 some = self.smaller(self.builder.sub(count, at), word(SEGMENT))
                 index = self.builder.add(first, at)
                 there = self.address(name, row, index)
                 target = self.builder.select(direct, there, area)
-                self.fill_bytes(target, self.builder.mul(some, word(self.item_size)), 0)
+                self.strips(some, partial(self.write_blank, blank, target))
                 with self.when(self.builder.not_(direct)):
                     self.unstage(name, row, index, some)
+
+    def write_blank(self, blank: Any, target: Any, index: Any, masks: list[Any]) -> None:
+        for part, mask in enumerate(masks):
+            place = self.item(target, self.index_of(index, part), self.item_size)
+            self.store(self.dtype, blank, place, mask)
 
 
 def rows_task(form: Form, module: Any, symbol: str) -> None:
@@ -458,10 +481,21 @@ def rows_task(form: Form, module: Any, symbol: str) -> None:
         if code.need.weight or code.need.top:
             with code.loop(zero, here, word(GROUP)) as i:
                 code.start_rows(i)
-        with code.loop(zero, here, one) as i:
-            code.reduce(i, b.add(first, i), zero)
-        with code.loop(zero, here, word(GROUP)) as i:
-            code.finish_rows(i)
+        if code.need.rounds:
+            code.begin_rounds(here)
+            with code.repeat() as again:
+                with code.loop(zero, here, one) as i:
+                    moving = b.icmp_unsigned("!=", code.take("moving", i, WORD), zero)
+                    with code.when(moving):
+                        code.reduce(i, b.add(first, i), zero)
+                with code.loop(zero, here, word(GROUP)) as i:
+                    code.finish_rows(i)
+                again.append(code.any_moving(here))
+        else:
+            with code.loop(zero, here, one) as i:
+                code.reduce(i, b.add(first, i), zero)
+            with code.loop(zero, here, word(GROUP)) as i:
+                code.finish_rows(i)
         with code.loop(zero, here, one) as i:
             row = b.add(first, i)
             if op.apply:
@@ -485,9 +519,17 @@ def partial_task(form: Form, module: Any, symbol: str) -> None:
     code = RowPasses(form, module, symbol)
     b, row = code.builder, code.slot(code.job, R_ROW)
     code.for_blocks()
+    constants = code.pointer(code.slot(code.job, R_CONSTANTS))
+    c = b.load(code.at(constants, 8 * ROUND_SLOT), typ=DOUBLE)
     with code.loop(code.start, code.stop, word(1)) as block:
         first, count = block_of(code, block)
         code.measure(word(0), row, first, count)
+        if code.need.rounds:
+            # The first round finds the maximum, to which c and the terms of the others refer.
+            code.put("c", word(0), code.close(c))
+            known = code.slot(constants, FOUND_SLOT)
+            with code.when(b.icmp_unsigned("!=", known, word(0))):
+                code.put("key", word(0), code.close(b.load(constants, typ=DOUBLE)))
         if code.need.weight or code.need.top:
             code.start_rows(word(0))
         code.reduce(word(0), row, first)
@@ -506,6 +548,7 @@ def combine_task(form: Form, module: Any, symbol: str) -> None:
     b, op, need, row = code.builder, form.op, code.need, code.slot(code.job, R_ROW)
     results = code.pointer(code.slot(code.job, R_PARTIAL))
     zero, whole, block = word(0), word(0), word(1)
+    constants = code.pointer(code.slot(code.job, R_CONSTANTS))
     for operand in need.per_row:
         for index in (whole, block):
             code.put(operand.name, index, code.row_value(operand, row))
@@ -543,17 +586,29 @@ def combine_task(form: Form, module: Any, symbol: str) -> None:
             b.store(b.fadd(code.get(low, DOUBLE), lost), low)
     for j, (total, low) in enumerate(totals):
         code.put(f"s{j}", whole, b.fadd(code.get(total, DOUBLE), code.get(low, DOUBLE)))
-    code.finish_rows(whole)
+    again = word(0)
+    if need.rounds:
+        found = code.slot(constants, FOUND_SLOT)
+        known = b.icmp_unsigned("!=", found, word(0))
+        start = ir.Constant(DOUBLE, op.start)
+        c = b.select(known, b.load(code.at(constants, 8 * ROUND_SLOT), typ=DOUBLE), start)
+        code.put("c", whole, code.close(c))
+        code.finish_rows(whole)
+        moved = b.select(known, code.wide(code.take("c", whole, code.real)), start)
+        b.store(moved, code.at(constants, 8 * ROUND_SLOT))
+        b.store(word(1), code.at(constants, 8 * FOUND_SLOT))
+        again = b.select(known, code.take("moving", whole, WORD), word(1))
+    else:
+        code.finish_rows(whole)
     if op.value:
         code.write_values(whole, row)
-    constants = code.pointer(code.slot(code.job, R_CONSTANTS))
     if need.top:
         b.store(code.wide(code.take("key", whole, code.real)), constants)
     for j in range(need.constants):
         b.store(code.wide(code.take(f"c{j}", whole, code.real)), code.at(constants, 8 * (j + 1)))
     if op.label_value:
         b.store(code.take("label value", whole), code.at(constants, 8 * (need.constants + 1)))
-    code.finish()
+    code.finish(again)
 
 
 def merged(code: RowPasses, names: dict[str, Any]) -> list[Any]:
@@ -583,6 +638,8 @@ def apply_task(form: Form, module: Any, symbol: str) -> None:
         code.start_rows(zero)
     else:
         code.put("special", zero, zero)
+    if need.rounds:
+        code.put("c", zero, code.close(constant(ROUND_SLOT)))
     for j in range(need.constants):
         code.put(f"c{j}", zero, code.close(constant(j + 1)))
     if op.label_value:

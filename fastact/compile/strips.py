@@ -71,9 +71,9 @@ class Code:
         self.builder = ir.IRBuilder(self.function.append_basic_block("body"))
         self.arguments = self.function.args
 
-    def finish(self) -> None:
+    def finish(self, result: Any = None) -> None:
         """End the function; what `area` and `variable` made goes before everything else."""
-        self.builder.ret(word(0))
+        self.builder.ret(result or word(0))
         ir.IRBuilder(self.entry).branch(self.function.blocks[1])
 
     def area(self, size: int) -> Any:

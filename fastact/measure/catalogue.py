@@ -21,7 +21,10 @@ def operations() -> tuple[str, ...]:
 
 def keeps_shape(op: str) -> bool:
     """Whether results have the shape of the input; reductions are listed, but not measured."""
-    return not is_loss(op) and (not is_rowwise(op) or record_of(op).apply is not None)
+    if not is_rowwise(op):
+        return not is_loss(op)
+    record = record_of(op)
+    return record.apply is not None and not record.causal
 
 
 def is_rowwise(op: str) -> bool:

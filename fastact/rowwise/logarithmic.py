@@ -141,6 +141,10 @@ ROW_OPS: tuple[RowOp, ...] = (
         finish=log_softmax_finish,
         apply=log_softmax_apply,
         empty=-INF,
+        edges=(
+            "A row with one +inf has its limit (0 there, -inf elsewhere); with several, or with "
+            "-inf alone, or with a nan, the row is nan. A scalar is a row of one entry."
+        ),
         accuracy={"float32": 3.0, "float64": 3.0},
         sources=SOURCES,
         numpy=LOG_SOFTMAX,
@@ -193,6 +197,7 @@ ROW_OPS: tuple[RowOp, ...] = (
         policy="zero",
         empty=-INF,
         many_axes=True,
+        edges="A row with a +inf gives inf, a row of -inf or of no entries -inf, a nan gives nan.",
         accuracy={"float32": 1.5, "float64": 1.5},
         sources=SOURCES,
         numpy=LOGSUMEXP,

@@ -5,6 +5,7 @@ bound by name. Per entry there are the row operands by their own names (the last
 
     m      the largest key of the row (0 if nothing asks for it)
     e      exp(key - m) in units of `unit`
+    c      of an op with a `start`: that, then the largest c0 so far
 
 Per row, in float64, there are the operands with one value per row by their names, and
 
@@ -97,15 +98,19 @@ class RowOp:
     per_row: tuple[str, ...] = ()  # inputs with one value per row
     extra: tuple[Operand, ...] = ()  # operands with one value per row that are not public
     value_dtype: str = OWN
+    start: float | None = None  # of c, which rises to the c0 of each round until it stays
     precise: bool = False  # a small value of a row is computed in float64: the maximum cancels
     row_outputs: int = 1  # how many values `apply` returns
     output: str = "y"
     policy: str = "nan"  # for rows with nothing in them; "" where there is no such row
     empty: float = 0.0  # the value of such a row under the policy "zero"
     many_axes: bool = False  # a reduction, over one axis or several
+    causal: bool = False  # row i has the entries up to i + offset
+    groups: bool = False  # a row is one of the groups that an axis is cut into
     scipy: str = ""
     torch: str = ""
     use: str = ""
+    edges: str = ""  # what infinities and nan give, where it is not what softmax does with them
 
     def operands(self, general: bool) -> tuple[Operand, ...]:
         """The inputs of the compiled tasks; the general form has a mask, a limit and a scale."""

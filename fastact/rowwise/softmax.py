@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from fastact.numerics.language import Scalar, scalar, select
 from fastact.rowwise.record import RowOp
@@ -156,23 +157,54 @@ def family(
     )
 
 
-ROW_OPS: tuple[RowOp, ...] = (
-    *family(
-        "softmax",
-        "exp(x) / sum(exp(x))",
-        False,
-        OVER_MAX,
-        (softmax_backward_apply, softmax_from_output_apply),
-        summary="Softmax: exponentials of a row, scaled to sum to one.",
-        use="The output layer of a classifier: scores become probabilities.",
-    ),
-    *family(
-        "softmin",
-        "exp(-x) / sum(exp(-x))",
-        True,
-        UNDER_MIN,
-        (softmin_backward_apply, softmin_from_output_apply),
-        summary="Softmin: softmax of -x, the most weight on the smallest entry.",
-        use="Energies or distances become probabilities: the smaller, the likelier.",
-    ),
+SOFTMAX = family(
+    "softmax",
+    "exp(x) / sum(exp(x))",
+    False,
+    OVER_MAX,
+    (softmax_backward_apply, softmax_from_output_apply),
+    summary="Softmax: exponentials of a row, scaled to sum to one.",
+    use="The output layer of a classifier: scores become probabilities.",
 )
+SOFTMIN = family(
+    "softmin",
+    "exp(-x) / sum(exp(-x))",
+    True,
+    UNDER_MIN,
+    (softmin_backward_apply, softmin_from_output_apply),
+    summary="Softmin: softmax of -x, the most weight on the smallest entry.",
+    use="Energies or distances become probabilities: the smaller, the likelier.",
+)
+
+BELOW = "np.where(np.tri(*x.shape[-2:], dtype=bool), x, -np.inf)"
+TORCH_BELOW = "x.masked_fill(torch.ones(x.shape[-2:], dtype=torch.bool).triu(1), -torch.inf)"
+
+
+def causal(op: RowOp, summary: str, **more: str) -> RowOp:
+    """A form of softmax whose row i has the entries up to i + offset alone."""
+    return replace(
+        op,
+        name=op.name.replace("softmax", "causal_softmax"),
+        summary=summary,
+        formula=op.formula.replace("softmax", "causal_softmax") + ", over j <= i + offset",
+        causal=True,
+        scipy="",
+        numpy=more.get("numpy", ""),
+        torch=more.get("torch", ""),
+        stable_note=op.stable_note + " Entries beyond the limit are not read.",
+        use="The attention of a decoder: a query sees the keys before it.",
+    )
+
+
+CAUSAL = (
+    causal(
+        SOFTMAX[0],
+        "Causal softmax: row i of a matrix over its entries up to i + offset; the others are 0.",
+        numpy=EXPONENTIALS.format(f"(lambda z: z - z.max(-1, keepdims=True))({BELOW})"),
+        torch=f"torch.softmax({TORCH_BELOW}, -1)",
+    ),
+    causal(SOFTMAX[1], "Vector-Jacobian product of `causal_softmax`, from its input."),
+    causal(SOFTMAX[2], "Vector-Jacobian product of `causal_softmax`, from its output."),
+)
+
+ROW_OPS: tuple[RowOp, ...] = (*SOFTMAX, *SOFTMIN, *CAUSAL)

@@ -108,16 +108,64 @@ def wrapped(lines: list[str]) -> str:
     return "\n".join(folded) + "\n"
 
 
+OPTION_NOTES = {
+    "offset": ("int, default 0", "Row i has the entries 0 to i + offset of the last axis."),
+    "groups": ("int", "How many groups of neighbours the axis is cut into; must divide it."),
+    "axis": ("int, default -1", "The axis along which a row runs; any strides."),
+    "axes": (
+        "int, tuple of ints or None, default -1",
+        "The axes that are reduced, None for all; any strides.",
+    ),
+    "keepdims": ("bool, default False", "Whether the reduced axes stay, with length 1."),
+    "temperature": ("float, default 1.0", "What x is divided by, in the same pass."),
+    "scale": ("float, default 1.0", "What x is multiplied by, in the same pass."),
+    "where": (
+        "array_like of bool, optional",
+        "The entries that take part; broadcasts against x. The others are not seen.",
+    ),
+    "empty": (
+        "'nan' or 'zero'",
+        "What becomes of a row with nothing in it: nan, or {empty:g} for every result.",
+    ),
+}
+EDGES = (
+    "A row with one +inf has its limit (1 there, 0 elsewhere); with several, or with -inf alone, "
+    "or with a nan, the row is nan. A scalar is a row of one entry; an axis of length 0 gives an "
+    "empty result."
+)
+
+
+def row_arguments(op: RowOp) -> list[str]:
+    """The names of a row op's arguments that are no arrays, `out` and dtypes aside."""
+    if op.groups:
+        return ["groups", "axis"]
+    names = ["offset"] if op.causal else ["axes", "keepdims"] if op.many_axes else ["axis"]
+    names += ["temperature", "scale"] if op.scalable else []
+    return [*names, "where", *(["empty"] if op.policy else [])]
+
+
+def row_example(op: RowOp) -> list[str]:
+    """A doctest that every function of this form passes."""
+    row = [[1.0]] if op.groups else [1.0]
+    arrays = ", ".join(str(row) if a in op.per_row else "[[1.0, 2.0, 3.0]]" for a in op.inputs)
+    more = ", 1" if op.groups else ""
+    reduced = "(1, 1)" if op.groups else "(1,)"
+    return [f">>> fa.{op.name}({arrays}{more}).shape", "(1, 3)" if op.apply else reduced]
+
+
 def row_docstring(op: RowOp) -> str:
     """The docstring of a row op."""
-    arrays = ", ".join("[1.0]" if a in op.per_row else "[[1.0, 2.0, 3.0]]" for a in op.inputs)
     errors = "; ".join(f"{dtype}: {ulp:g}" for dtype, ulp in op.accuracy.items())
     lines = [op.summary, "", f"    {op.formula}", "", op.stable_note, "", "Parameters", "-" * 10]
     for a in op.inputs:
         lines += [f"{a} : array_like", f"    {MEANING[a].capitalize()}; {DTYPES}."]
+    for name in row_arguments(op):
+        kind, meaning = OPTION_NOTES[name]
+        if name == "empty":
+            kind += f", default {op.policy!r}"
+        shown = "axis" if name == "axes" else name
+        lines += [f"{shown} : {kind}", f"    {meaning.format(empty=op.empty)}"]
     lines += [
-        "axis : int, default -1",
-        "    The axis along which a row runs; any strides.",
         "out : array, optional",
         "    Where to write; may be an input.",
         "dtype, casting",
@@ -125,32 +173,24 @@ def row_docstring(op: RowOp) -> str:
         "",
         "Returns",
         "-------",
-        f"{op.output} : array of the shape and dtype of the input",
+        f"{op.output} : array of the dtype of the input"
+        + (", and of its shape" if op.apply else ""),
         "",
         "Raises",
         "------",
         "TypeError",
-        "    For dtypes that are not real floating point, or an axis that is no integer.",
+        "    For dtypes that are not real floating point, or arguments of the wrong kind.",
         "ValueError",
-        "    For an axis out of bounds, or shapes that do not match.",
+        "    For an axis out of bounds, shapes that do not match, or an option out of its range.",
         "",
         "Notes",
         "-----",
-        "A row with one +inf has its limit (1 there, 0 elsewhere); with several, or with -inf",
-        "alone, or with a nan, the row is nan. A scalar is a row of one entry; an axis of",
-        "length 0 gives an empty result.",
+        op.edges or EDGES,
     ]
     if errors:
         lines += [f"Largest error in ulp of an entry: {errors}."]
     lines += ["", "References", "----------", *op.sources]
-    lines += [
-        "",
-        "Examples",
-        "--------",
-        ">>> import fastact as fa",
-        f">>> fa.{op.name}({arrays}).shape",
-        "(1, 3)" if op.apply else "(1,)",
-    ]
+    lines += ["", "Examples", "--------", ">>> import fastact as fa", *row_example(op)]
     return wrapped(lines)
 
 

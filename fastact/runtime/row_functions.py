@@ -23,7 +23,12 @@ def {name}({arrays}, axis=-1, *, {signature}):
             return _rows({arrays}, out=out)
         except (TypeError, ValueError):
             pass
-    return _call(({arrays},), axis, out, dtype, casting, {options})
+    return _call(({arrays},), axis, out, dtype, casting{options})
+"""
+# Functions with an argument of their own in place of the axis or before it.
+TEMPLATE_WITH = """
+def {name}({arrays}, {own}, *, {signature}):
+    return _call(({arrays},), {passed}, out, dtype, casting{options})
 """
 UNLIMITED = np.int64(1 << 62)
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -32,6 +37,8 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 def options_of(op: RowOp) -> dict[str, Any]:
     """The options of a row op's function, and their defaults."""
     options: dict[str, Any] = {}
+    if op.groups:
+        return options
     if op.many_axes:
         options["keepdims"] = False
     if op.scalable:
@@ -242,23 +249,95 @@ def over_axes(
     return target
 
 
+def call_causal(
+    op: RowOp, arrays: tuple[Any, ...], offset: Any, out: Any, dtype: Any, casting: Any, **more: Any
+) -> Any:
+    """A call in which row i of a matrix has the entries up to i + offset."""
+    if isinstance(offset, bool) or not hasattr(offset, "__index__"):
+        raise TypeError(f"{op.name}: offset must be an integer, got {offset!r}")
+    shape = np.shape(arrays[-1])
+    if len(shape) < 2:
+        raise ValueError(f"{op.name}: {op.inputs[-1]} of shape {shape} is no matrix")
+    rows, columns = shape[-2:]
+    first = min(max(offset.__index__() + 1, -rows), columns)
+    limit = np.clip(np.arange(first, first + rows), 0, columns)
+    return call_rows(op, arrays, -1, out, dtype, casting, limit=limit, **more)
+
+
+def check_groups(op: RowOp, x: Any, groups: Any, axis: int) -> int:
+    """How many groups an axis of x is cut into."""
+    if isinstance(groups, bool) or not hasattr(groups, "__index__"):
+        raise TypeError(f"{op.name}: groups must be an integer, got {groups!r}")
+    number = int(groups.__index__())
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"{op.name}: axis {axis} is out of bounds for x of shape {x.shape}")
+    length = x.shape[axis]
+    if number < 1 or length % number or not length:
+        raise ValueError(
+            f"{op.name}: groups must divide the {length} entries of axis {axis}, got {groups!r}"
+        )
+    return number
+
+
+def call_groups(
+    op: RowOp, arrays: tuple[Any, ...], groups: Any, axis: Any, out: Any, dtype: Any, casting: Any
+) -> Any:
+    """A call in which a row is one of the groups of neighbours that an axis is cut into."""
+    axis = check_axis(op.name, axis)
+    check_dtypes(op.name, dict(zip(op.inputs, arrays, strict=True)))
+    *others, x = map(np.asanyarray, arrays)
+    number = check_groups(op, x, groups, axis)
+    reduced = list(x.shape)
+    reduced[axis] = number
+    for name, array in zip(op.inputs, others, strict=False):
+        if array.shape != tuple(reduced):
+            raise ValueError(
+                f"{op.name}: {name} has shape {array.shape}; it must have shape {tuple(reduced)}"
+            )
+    target = out[0] if isinstance(out, tuple) else out
+    shape = tuple(reduced) if op.value else x.shape
+    if target is None:
+        target = np.empty(shape, result_dtype([*others, x], dtype))
+    elif not isinstance(target, np.ndarray):
+        raise TypeError(f"{op.name}: out must be an array, got {target!r}")
+    elif target.shape != shape:
+        raise ValueError(f"{op.name}: out has shape {target.shape}; it must have shape {shape}")
+
+    def grouped(array: Any) -> Any:
+        moved = np.moveaxis(array, axis, -1)
+        return moved.reshape(*moved.shape[:-1], number, -1)
+
+    inputs = [np.moveaxis(array, axis, -1) for array in others]
+    place = np.moveaxis(target, axis, -1) if op.value else grouped(target)
+    call_rows(op, (*inputs, grouped(x)), -1, place, dtype, casting)
+    return target
+
+
 @cache
 def row_function(op: RowOp) -> Callable[..., Any]:
     """The public function of a row op."""
     options = options_of(op)
-    scope: dict[str, Any] = {"_call": partial(call_rows, op), "__name__": "fastact"}
-    on_first_call(scope, "_rows", partial(gufunc, op, empty_value(op, op.policy or "nan")))
     signature = {**options, "out": None, "dtype": None, "casting": "same_kind"}
-    source = TEMPLATE.format(
-        name=op.name,
-        arrays=", ".join(op.inputs),
-        signature=", ".join(f"{name}={default!r}" for name, default in signature.items()),
-        defaults="".join(
+    words = {
+        "name": op.name,
+        "arrays": ", ".join(op.inputs),
+        "signature": ", ".join(f"{name}={default!r}" for name, default in signature.items()),
+    }
+    passed_on = "".join(f", {name}={name}" for name in options)
+    scope: dict[str, Any] = {"__name__": "fastact"}
+    if op.causal or op.groups:
+        call = call_causal if op.causal else call_groups
+        scope["_call"] = partial(call, op)
+        own, passed = ("offset=0", "offset") if op.causal else ("groups, axis=-1", "groups, axis")
+        source = TEMPLATE_WITH.format(**words, own=own, passed=passed, options=passed_on)
+    else:
+        scope["_call"] = partial(call_rows, op)
+        on_first_call(scope, "_rows", partial(gufunc, op, empty_value(op, op.policy or "nan")))
+        defaults = "".join(
             f"{name} {'is' if default is True else '=='} {default!r} and "
             for name, default in options.items()
-        ),
-        options=", ".join(f"{name}={name}" for name in options),
-    )
+        )
+        source = TEMPLATE.format(**words, defaults=defaults, options=passed_on)
     exec(source, scope)
     made: Callable[..., Any] = scope[op.name]
     made.__doc__ = row_docstring(op)
