@@ -53,11 +53,15 @@ def row_kernels(op, dtype):
     yield from row_kinds.chosen(op, dtype, 20, columns=True)
 
 
-@pytest.mark.parametrize("op", ROW_OPS, ids=lambda op: op.name)
+# An op that is reduced in rounds has no kernel yet.
+GPU_ROW_OPS = tuple(op for op in ROW_OPS if op.start is None)
+
+
+@pytest.mark.parametrize("op", GPU_ROW_OPS, ids=lambda op: op.name)
 def test_every_row_op_compiles(op):
     """A kernel per dtype, all shapes and capabilities over the ops: a kernel takes a second."""
     for k, dtype in enumerate(DTYPES):
-        n = k + ROW_OPS.index(op)
+        n = k + GPU_ROW_OPS.index(op)
         kernels = list(row_kernels(op, dtype))
         kernel, cc = kernels[n % len(kernels)], kinds.CAPABILITIES[n % len(kinds.CAPABILITIES)]
         name, types = entry(build.ptx(kernel, cc))

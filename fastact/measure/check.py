@@ -9,7 +9,7 @@ import numpy as np
 
 from fastact.measure import reference
 from fastact.measure.cases import Case
-from fastact.measure.catalogue import is_rowwise, stated_error
+from fastact.measure.catalogue import is_rowwise, record_of, stated_error
 from fastact.measure.operands import OUTPUTS, array, numpy_dtype
 from fastact.measure.points import near_roots, points
 from fastact.measure.providers import PROVIDERS
@@ -88,7 +88,8 @@ def yardsticks(case: Case, names: dict[str, Any]) -> tuple[Yardstick, ...]:
     """
     if is_rowwise(case.op):
         if case.direction == "forward":
-            return (Yardstick(),)
+            one = spacing(np.longdouble(1), case.dtype)
+            return (Yardstick(unit=one if record_of(case.op).absolute else None),)
         largest = np.abs(names["dy"].astype(np.longdouble) * names["y"]).max(-1, keepdims=True)
         return (Yardstick(unit=spacing(largest, case.dtype)),)
     if case.direction not in ("grad", "backward", "value_and_grad"):

@@ -90,6 +90,7 @@ class RowOp:
     merge: Scalar = scaled
     label_value: Scalar | None = None  # what the entry of the output named by `label` becomes
     accuracy: dict[str, float] = field(default_factory=dict)
+    absolute: bool = False  # errors are in units in the last place of 1, not of the entry
     numpy: str = ""  # the expression that people write; x, dy, y, np in scope, along the last axis
     stable_note: str = ""
     negate: bool = False  # the key is -x

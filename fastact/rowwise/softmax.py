@@ -180,7 +180,7 @@ BELOW = "np.where(np.tri(*x.shape[-2:], dtype=bool), x, -np.inf)"
 TORCH_BELOW = "x.masked_fill(torch.ones(x.shape[-2:], dtype=torch.bool).triu(1), -torch.inf)"
 
 
-def causal(op: RowOp, summary: str, **more: str) -> RowOp:
+def causal(op: RowOp, summary: str, numpy: str, torch: str = "") -> RowOp:
     """A form of softmax whose row i has the entries up to i + offset alone."""
     return replace(
         op,
@@ -189,22 +189,31 @@ def causal(op: RowOp, summary: str, **more: str) -> RowOp:
         formula=op.formula.replace("softmax", "causal_softmax") + ", over j <= i + offset",
         causal=True,
         scipy="",
-        numpy=more.get("numpy", ""),
-        torch=more.get("torch", ""),
+        numpy=numpy,
+        torch=torch,
         stable_note=op.stable_note + " Entries beyond the limit are not read.",
         use="The attention of a decoder: a query sees the keys before it.",
     )
 
 
+OVER_MAX_BELOW = EXPONENTIALS.format(f"(lambda z: z - z.max(-1, keepdims=True))({BELOW})")
 CAUSAL = (
     causal(
         SOFTMAX[0],
         "Causal softmax: row i of a matrix over its entries up to i + offset; the others are 0.",
-        numpy=EXPONENTIALS.format(f"(lambda z: z - z.max(-1, keepdims=True))({BELOW})"),
+        OVER_MAX_BELOW,
         torch=f"torch.softmax({TORCH_BELOW}, -1)",
     ),
-    causal(SOFTMAX[1], "Vector-Jacobian product of `causal_softmax`, from its input."),
-    causal(SOFTMAX[2], "Vector-Jacobian product of `causal_softmax`, from its output."),
+    causal(
+        SOFTMAX[1],
+        "Vector-Jacobian product of `causal_softmax`, from its input.",
+        PRODUCT.format(OVER_MAX_BELOW),
+    ),
+    causal(
+        SOFTMAX[2],
+        "Vector-Jacobian product of `causal_softmax`, from its output.",
+        PRODUCT.format("y"),
+    ),
 )
 
 ROW_OPS: tuple[RowOp, ...] = (*SOFTMAX, *SOFTMIN, *CAUSAL)

@@ -188,7 +188,7 @@ def row_docstring(op: RowOp) -> str:
         op.edges or EDGES,
     ]
     if errors:
-        lines += [f"Largest error in ulp of an entry: {errors}."]
+        lines += [f"Largest error in ulp of {'1' if op.absolute else 'an entry'}: {errors}."]
     lines += ["", "References", "----------", *op.sources]
     lines += ["", "Examples", "--------", ">>> import fastact as fa", *row_example(op)]
     return wrapped(lines)
