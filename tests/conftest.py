@@ -10,11 +10,17 @@ from hypothesis import settings
 settings.register_profile("fastact", deadline=None, derandomize=True, database=None)
 settings.load_profile("fastact")
 
-STORE = tempfile.mkdtemp(prefix="fastact-tests-")
+# The workers of a run in parallel inherit the store of the process that started them.
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+STORE = os.environ["FASTACT_CACHE_DIR"] if WORKER else tempfile.mkdtemp(prefix="fastact-tests-")
 os.environ["FASTACT_CACHE_DIR"] = STORE
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def store():
-    yield STORE
-    shutil.rmtree(STORE, ignore_errors=True)
+    return STORE
+
+
+def pytest_unconfigure():
+    if not WORKER:
+        shutil.rmtree(STORE, ignore_errors=True)
