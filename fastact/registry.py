@@ -18,12 +18,15 @@ from fastact.activations import (
     smooth,
     steps,
 )
+from fastact.activations.combinations import paired_ops
 from fastact.activations.directions import DIRECTIONS
+from fastact.activations.paired import Paired
 from fastact.activations.record import Activation
 from fastact.rowwise import logarithmic, maxout, softmax, sparsemax
 from fastact.rowwise.losses import LOSSES
 from fastact.rowwise.record import Loss, RowOp
 from fastact.runtime.functions import directions_of, function
+from fastact.runtime.halves import paired_function
 from fastact.runtime.losses import FUNCTIONS
 from fastact.runtime.row_functions import row_function
 
@@ -42,12 +45,16 @@ RECORDS: dict[str, Activation] = {
     )
     for record in family.RECORDS
 }
+PAIRED: dict[str, Paired] = {op.name: op for op in paired_ops(RECORDS)}
 ROW_OPS: tuple[RowOp, ...] = tuple(
     op for f in (softmax, logarithmic, sparsemax, maxout) for op in f.ROW_OPS
 )
 ALL = tuple(DIRECTIONS.values())
 ALIASES: dict[str, str] = {
-    alias: record.name for record in RECORDS.values() for alias in record.aliases
+    alias: record.name
+    for records in (RECORDS, PAIRED)
+    for record in records.values()
+    for alias in record.aliases
 }
 
 
@@ -59,7 +66,8 @@ class Op:
     """An op: its record's fields as attributes, and its functions.
 
     Call it for the forward pass. Elementwise ops have `grad`, `backward`, `backward_from_output`
-    (None where the derivative has no closed form in the output) and `value_and_grad`; row ops have
+    (None where the derivative has no closed form in the output) and `value_and_grad`; ops of two
+    arrays have `backward`, which returns both partials; row ops have
     `backward` and, where there is one, `backward_from_output`; losses have `value_and_grad`.
     """
 
@@ -81,7 +89,7 @@ class Op:
 
 def names() -> tuple[str, ...]:
     """The names of all ops, in the order of their families."""
-    return (*RECORDS, *ROW_FAMILIES, *LOSS_RECORDS)
+    return (*RECORDS, *PAIRED, *ROW_FAMILIES, *LOSS_RECORDS)
 
 
 @cache
@@ -97,6 +105,9 @@ def get(name: str) -> Op:
     if record is not None:
         has = directions_of(record)
         return Op(record, {d.name: function(record, d) if d in has else None for d in ALL})
+    pair = PAIRED.get(ALIASES.get(name, name))
+    if pair is not None:
+        return Op(pair, {d.name: paired_function(pair, d) for d in directions_of(pair)})
     if name in ROW_FAMILIES:
         family = {op.name: op for op in ROW_OPS}
         parts = (
@@ -126,6 +137,10 @@ def public_functions() -> dict[str, Callable[[], Callable[..., Any]]]:
         for name in (record.name, *record.aliases):
             for d in directions_of(record):
                 table[name + d.suffix] = partial(function, record, d)
+    for pair in PAIRED.values():
+        for name in (pair.name, *pair.aliases):
+            for d in directions_of(pair):
+                table[name + d.suffix] = partial(paired_function, pair, d)
     for op in ROW_OPS:
         table[op.name] = partial(row_function, op)
     for name in FUNCTIONS:

@@ -4,10 +4,11 @@ import re
 from functools import cache
 
 import ops
+import paired
 import pytest
 
 import fastact as fa
-from fastact.activations.directions import DIRECTIONS
+from fastact.activations.directions import DIRECTIONS, with_respect_to
 from fastact.registry import ROW_OPS
 from fastact.rowwise.record import Form
 from fastact.runtime import store
@@ -218,4 +219,24 @@ def test_rows_are_packed(name, general, dtype, monkeypatch):
     exponentials = [loop for loop in packed if len(re.findall(fma, loop)) >= 4]
     assert bool(exponentials) == ("exp" in ROWS[name].numpy)
     for loop in exponentials:
+        assert not re.findall(rf"\bv?(?:{ARITHMETIC})s[sdh]\b.*", loop)
+
+
+PAIRED_KERNELS = [
+    *((op, d) for op in paired.PAIRED for d in op.form.directions),
+    *((record, with_respect_to(("x", name))) for record, name in paired.TRAINED),
+]
+
+
+@pytest.mark.parametrize("dtype", [d.name for d in ops.DTYPES])
+@pytest.mark.parametrize(
+    ("record", "direction"), PAIRED_KERNELS, ids=lambda v: getattr(v, "name", "")
+)
+def test_paired_kernels_are_packed(record, direction, dtype):
+    """Ops of two arrays, and partials by parameters: SIMD code that calls nothing."""
+    module = kernel_module(record, direction, dtype, FIXED, "fastact_under_test")
+    text = target_machine().emit_assembly(module)
+    assert calls(text) == set()
+    half = dtype in {d.name for d in ops.HALVES}
+    for loop in vector_loops(text, "[yz]mm" if half else WIDEST):
         assert not re.findall(rf"\bv?(?:{ARITHMETIC})s[sdh]\b.*", loop)

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from fastact.activations.record import Activation
 from fastact.numerics.language import Scalar
+
+if TYPE_CHECKING:
+    from fastact.activations.paired import Pointwise
+
+
+class Result(NamedTuple):
+    """A result of a call: an output of the kernel, summed to the shape of an argument."""
+
+    name: str
+    output: int
+    argument: str
 
 
 @dataclass(frozen=True)
 class Direction:
     """One form of an op: its operands before the parameters, its results, its expression.
 
-    The expression is over `forward`, `grad`, `grad_from_output` and `joint`, the scalar sources of
-    the record; `{p}` stands for the parameters.
+    The expression is over the scalar sources of the record (`forward`, `grad`,
+    `grad_from_output`, `joint`, and `<parameter>_grad` where a parameter is trained); `{p}` stands
+    for the parameters. Where `results` are given, the outputs are not what a call returns, but
+    what its results are summed from.
     """
 
     name: str
@@ -22,6 +35,7 @@ class Direction:
     arrays: tuple[str, ...]
     outputs: tuple[str, ...]
     expression: str
+    results: tuple[Result, ...] = ()
 
 
 DIRECTIONS = {
@@ -48,6 +62,20 @@ DIRECTIONS = {
 }
 
 
+def with_respect_to(names: tuple[str, ...]) -> Direction:
+    """The backward pass that returns the partials of these arguments, x or parameters."""
+    terms = ["grad" if name == "x" else f"{name}_grad" for name in names]
+    products = ", ".join(f"dy * {term}(x{{p}})" for term in terms)
+    return Direction(
+        "backward",
+        "_backward_" + "_".join(names),
+        ("dy", "x"),
+        tuple(f"d{name}" for name in names),
+        f"({products})" if len(names) > 1 else products,
+        tuple(Result(f"d{name}", k, name) for k, name in enumerate(names)),
+    )
+
+
 class Program(NamedTuple):
     """What one direction of an op computes, for any target: an expression over scalar sources."""
 
@@ -56,14 +84,14 @@ class Program(NamedTuple):
     sources: dict[str, Scalar]
 
 
-def program(record: Activation, direction: Direction) -> Program:
+def program(record: Pointwise, direction: Direction) -> Program:
     """The program of one direction of an op."""
     names = tuple(p.name for p in record.parameters)
-    joint = direction.name == "value_and_grad" and record.joint is not None
+    joint = direction.name == "value_and_grad" and "joint" in record.scalars
     expression = "joint(x{p})" if joint else direction.expression
-    found = {n: getattr(record, n) for n in ("forward", "grad", "grad_from_output", "joint")}
+    used = set(re.findall(r"\w+", expression))
     return Program(
         (*direction.arrays, *names),
         expression.format(p="".join(f", {n}" for n in names)),
-        {n: source for n, source in found.items() if source is not None},
+        {n: source for n, source in record.scalars.items() if n in used},
     )

@@ -67,6 +67,13 @@ class Activation:
     aliases: tuple[str, ...] = field(default=())
 
     @property
+    def scalars(self) -> dict[str, Scalar]:
+        """The scalar sources by the names that they have in the expressions of directions."""
+        own = {n: getattr(self, n) for n in ("forward", "grad", "grad_from_output", "joint")}
+        own |= {f"{name}_grad": source for name, source in self.parameter_grads.items()}
+        return {name: source for name, source in own.items() if source is not None}
+
+    @property
     def defaults(self) -> tuple[float, ...]:
         return tuple(p.default for p in self.parameters)
 

@@ -5,11 +5,13 @@ from fastact.numerics.hyperbolic import NEAR, SATURATED, complement, odd_series,
 from fastact.numerics.language import copysign, fma, scalar, select
 from fastact.numerics.logistic import (
     HIGHEST,
+    ROOT_OF_UNIT,
     UNIT,
     at_most,
     logistic,
     logistic_parts,
     product,
+    scaled_slope,
     slope_part,
 )
 
@@ -107,6 +109,14 @@ def bipolar_sigmoid_joint(x, steepness):
 
 
 @scalar
+def bipolar_sigmoid_steepness_grad(x, steepness):
+    slope = scaled_slope(x, steepness)
+    large = (ROOT_OF_UNIT * x) * (ROOT_OF_UNIT * slope)
+    product = select(abs(x) > 1.0, large, x * (UNIT * slope))
+    return 2.0 * select(slope == 0.0, 0.0, product)
+
+
+@scalar
 def bipolar_sigmoid_grad_from_output(y, steepness):
     return (0.5 * steepness) * (1.0 - y) * (1.0 + y)
 
@@ -171,6 +181,7 @@ RECORDS = (
         parameters=(
             Parameter("steepness", 1.0, "slope at 0 is steepness/2; 2 makes it tanh", "positive"),
         ),
+        parameter_grads={"steepness": bipolar_sigmoid_steepness_grad},
         limits=("-1.0", "1.0"),
         grad_limits=("0.0", "0.0"),
         accuracy={"float32": Accuracy(1.0, 1.1), "float64": Accuracy(1.4, 1.1)},

@@ -2,7 +2,7 @@
 
 from fastact.activations.record import Accuracy, Activation, Parameter
 from fastact.numerics.language import fma, scalar, select
-from fastact.numerics.logistic import UNIT, logistic_parts, product
+from fastact.numerics.logistic import ROOT_OF_UNIT, UNIT, logistic_parts, product, scaled_slope
 
 
 @scalar
@@ -25,6 +25,15 @@ def swish_grad(x, beta):
     below = w * factor
     below = below + fma(below, rest, fma(w, factor, -below))
     return select((x > 0.0) != (beta > 0.0), UNIT * below, fma(-UNIT, below, 1.0))
+
+
+@scalar
+def swish_beta_grad(x, beta):
+    slope = scaled_slope(x, beta)
+    # x comes first where the slope alone would be too small, and last where x**2 would
+    small = ROOT_OF_UNIT * x
+    product = select(abs(x) > 1.0, (small * slope) * small, (UNIT * slope) * x * x)
+    return select(slope == 0.0, 0.0, product)
 
 
 RAMACHANDRAN = (
@@ -54,6 +63,7 @@ RECORDS = (
             "1.0 if beta > 0 else 0.0 if beta < 0 else nan",
         ),
         parameters=(Parameter("beta", 1.0, "0 gives x/2 (nan at inf), large ones relu"),),
+        parameter_grads={"beta": swish_beta_grad},
         accuracy={"float32": Accuracy(1.75, 1.81), "float64": Accuracy(1.6, 1.7)},
         sources=(RAMACHANDRAN, HENDRYCKS, ELFWING),
         numpy="x / (1 + np.exp(-beta * x))",

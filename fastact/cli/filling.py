@@ -14,6 +14,7 @@ from fastact.compile.abi import BROADCAST, FIXED, STREAMING
 from fastact.measure.catalogue import ROW_RECORDS, directions_of, is_loss, is_rowwise
 from fastact.registry import LOSS_RECORDS
 from fastact.rowwise.record import RowOp
+from fastact.runtime.functions import directions_of as directions_of_record
 
 # Row ops and those that compute losses, by name
 ROW_TASKS: dict[str, RowOp] = ROW_RECORDS | {
@@ -39,8 +40,9 @@ class Task(NamedTuple):
         if self.op in ROW_TASKS:
             rows = RowLoop(ROW_TASKS[self.op], self.dtype, math.nan)
             return rows.symbol, rows.build
-        direction = DIRECTIONS[self.direction]
-        loop = Loop(fa.get(self.op).record, direction, self.dtype, defaults=False)
+        record = fa.get(self.op).record
+        (direction,) = (d for d in directions_of_record(record) if d.name == self.direction)
+        loop = Loop(record, direction, self.dtype, defaults=False)
         return loop.symbol(self.variant), lambda: loop.build(self.variant)
 
 

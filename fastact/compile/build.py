@@ -13,7 +13,7 @@ import llvmlite.binding as llvm
 from numba import cfunc, njit, types
 
 from fastact.activations.directions import Direction, program
-from fastact.activations.record import Activation
+from fastact.activations.paired import Pointwise
 from fastact.compile import driver, iterate
 from fastact.compile.cpu import CPU
 from fastact.compile.kernels import KERNEL_SIGNATURE, STORAGE, elementwise_kernel
@@ -84,7 +84,7 @@ def build_iterate() -> bytes:
     return emit(module_of(iterate.iterate.py_func, signature, "fastact_iterate"))
 
 
-def scalar_program(record: Activation, direction: Direction, computing: str) -> Any:
+def scalar_program(record: Pointwise, direction: Direction, computing: str) -> Any:
     """The scalar function of one direction of an op, compiled for a computing dtype."""
     arguments, expression, sources = program(record, direction)
     scope = {name: specialize(source, computing, CPU) for name, source in sources.items()}
@@ -93,7 +93,7 @@ def scalar_program(record: Activation, direction: Direction, computing: str) -> 
 
 
 def kernel_module(
-    record: Activation, direction: Direction, dtype: str, variant: int, symbol: str
+    record: Pointwise, direction: Direction, dtype: str, variant: int, symbol: str
 ) -> Any:
     """The LLVM module of one kernel."""
     computing = STORAGE[dtype][1]
@@ -109,7 +109,7 @@ def kernel_module(
 
 
 def build_kernel(
-    record: Activation, direction: Direction, dtype: str, variant: int, symbol: str
+    record: Pointwise, direction: Direction, dtype: str, variant: int, symbol: str
 ) -> bytes:
     """Object code of one kernel."""
     return emit(kernel_module(record, direction, dtype, variant, symbol))

@@ -95,8 +95,7 @@ def operation(kernel: Elementwise) -> Any:
     body = direction.expression.format(p=parameters)
     scope = {
         name: specialize(source, kernel.computing, SIMULATED)
-        for name in ("forward", "grad", "grad_from_output")
-        if (source := getattr(record, name)) is not None
+        for name, source in record.scalars.items()
     }
     exec(f"def f({head}): return {body}", scope)
     return scope["f"]

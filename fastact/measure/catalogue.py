@@ -6,7 +6,7 @@ from typing import Any
 
 import fastact as fa
 from fastact.activations.directions import DIRECTIONS
-from fastact.registry import LOSS_RECORDS, ROW_OPS
+from fastact.registry import LOSS_RECORDS, PAIRED, ROW_OPS
 
 # Row-wise operations have a record of their own for each direction.
 ROW_RECORDS = {record.name: record for record in ROW_OPS}
@@ -20,9 +20,9 @@ def operations() -> tuple[str, ...]:
 
 
 def keeps_shape(op: str) -> bool:
-    """Whether results have the shape of the input; reductions are listed, but not measured."""
+    """Whether it takes one array of the shape of its result; others are listed, not measured."""
     if not is_rowwise(op):
-        return not is_loss(op)
+        return not is_loss(op) and not is_paired(op)
     record = record_of(op)
     return record.apply is not None and not record.causal
 
@@ -34,6 +34,11 @@ def is_rowwise(op: str) -> bool:
 
 def is_loss(op: str) -> bool:
     return op in LOSS_RECORDS
+
+
+def is_paired(op: str) -> bool:
+    """Whether the operation takes two arrays: a gate, or an activation with a bias or slope."""
+    return op in PAIRED
 
 
 def record_of(op: str) -> Any:

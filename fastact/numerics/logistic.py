@@ -26,6 +26,7 @@ from fastact.numerics.language import (
 from fastact.numerics.reciprocal import rough_reciprocal
 
 UNIT = ByDtype(2.0**-64, 2.0**-512)
+ROOT_OF_UNIT = ByDtype(2.0**-32, 2.0**-256)
 # with the exponent bias less the exponent of UNIT
 SHIFT = ByDtype(12582912.0 + 127.0 - 64.0, 6755399441055744.0 + 1023.0 - 512.0)
 HIGHEST = ByDtype(130.0, 1039.0)  # sigma(-z) rounds to 0, and w stays normal
@@ -82,3 +83,11 @@ def slope_part(w, rest):
     """
     both = w + fma(w, rest, w)
     return fma(rest, fma(-UNIT, both, 1.0), -UNIT * w)
+
+
+@scalar
+def scaled_slope(x, b):
+    """sigma'(b x) / UNIT, 0 where the product is outside the range."""
+    z, low, outside = product(b, x)
+    w, rest = logistic_parts(z, low)
+    return select(outside, 0.0, fma(w, slope_part(w, rest), w))

@@ -68,6 +68,15 @@ def docstring(record: Activation, direction: Direction) -> str:
     lines += [
         "where, dtype, casting",
         "    As in every NumPy ufunc.",
+    ]
+    if direction.name == "backward" and record.parameter_grads:
+        trained = ", ".join(map(repr, ("x", *record.parameter_grads)))
+        lines += [
+            "wrt : str or tuple of str, default 'x'",
+            f"    With respect to what: {trained}. Other than 'x' alone, each partial is summed to "
+            "the shape of its argument; several come as a tuple, in the order given.",
+        ]
+    lines += [
         "",
         "Returns",
         "-------",

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from fastact.activations.directions import DIRECTIONS, Direction
+from fastact.activations.paired import Paired, Pointwise
 from fastact.activations.record import Activation, Parameter
 from fastact.runtime.announce import announce
 from fastact.runtime.docs import docstring
+from fastact.runtime.paired_docs import paired_docstring
 from fastact.runtime.ufuncs import ufunc
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -27,8 +29,8 @@ DOMAINS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 # (their defaults come from a dictionary), `out` passed by keyword 20 ns, options passed on
 # 100 ns; options with ordinary defaults, `out` by position and an identity test each: 40 ns.
 TEMPLATE = """
-def {name}({arrays}{signature}, out=None, where=True, dtype=None, casting=_same_kind):
-    try:
+def {name}({arrays}{signature}, out=None, where=True, dtype=None, casting=_same_kind{wrt}):
+    {partial}try:
         if {test}where is True and dtype is None and casting is _same_kind:
             {defaults}return _default({plain})
             return _general({arrays}{checked}{plain_out})
@@ -46,6 +48,14 @@ UNPACK = (
 )
 TESTS = ("", "out is None and ")
 PLAIN_OUT = (", out", "")
+# Beside the path of a plain call this costs an identity test.
+PARTIAL = """if wrt is not _x:
+        return _partial(wrt, ({arrays}, {parameters}), out, (where, dtype, casting))
+    """
+SUMMED = """
+def {name}({arrays}{signature}, out=None):
+    return _summed(({operands}), out)
+"""
 OPTIONS = ("out=out", "out=(None, None) if out is None else out")
 
 
@@ -68,12 +78,12 @@ def check_parameter(op: str, parameter: Parameter, value: Any) -> Any:
     return value
 
 
-def check_constraint(op: str, record: Activation, *values: Any) -> tuple[Any, ...]:
+def check_constraint(op: str, record: Pointwise, *values: Any) -> tuple[Any, ...]:
     """The parameters, each checked, if they agree with one another too."""
     named = dict(zip((p.name for p in record.parameters), values, strict=True))
     for p in record.parameters:
         check_parameter(op, p, named[p.name])
-    if not any(map(foreign, values)):
+    if record.constraint and not any(map(foreign, values)):
         arrays = {name: np.asarray(value) for name, value in named.items()}
         try:
             holds = bool(np.all(eval(record.constraint, {"__builtins__": {}}, arrays)))
@@ -144,8 +154,19 @@ def on_first_call(scope: dict[str, Any], name: str, make: Callable[[], np.ufunc]
     scope[name] = stand_in
 
 
+def later(name: str, *arguments: Any) -> Callable[..., Any]:
+    """A function of `fastact.runtime.partials`, which few calls need, imported when called."""
+
+    def call(*more: Any) -> Any:
+        from fastact.runtime import partials
+
+        return getattr(partials, name)(*arguments, *more)
+
+    return call
+
+
 @cache
-def function(record: Activation, direction: Direction) -> Callable[..., Any]:
+def function(record: Pointwise, direction: Direction) -> Callable[..., Any]:
     """The public function of one direction of an op."""
     name = record.name + direction.suffix
     scope: dict[str, Any] = {
@@ -168,32 +189,48 @@ def function(record: Activation, direction: Direction) -> Callable[..., Any]:
         scope["_checked"] = partial(check_constraint, name, record)
         checked = f", *_checked({', '.join(p.name for p in record.parameters)})"
     two = len(direction.outputs) == 2
+    partial_of = direction.name == "backward" and bool(getattr(record, "parameter_grads", None))
     words = {
         "name": name,
         "arrays": ", ".join(direction.arrays),
         "checked": checked,
         "defaults": f"if {' and '.join(tests)}: " if tests else "",
+        "signature": signature,
+        "operands": ", ".join(operands),
+        "parameters": ", ".join(p.name for p in record.parameters),
     }
-    source = TEMPLATE.format(
+    template = SUMMED if direction.results else TEMPLATE
+    if direction.results:
+        scope["_summed"] = later("summed_backward", record, direction)
+    elif partial_of:
+        scope |= {"_x": "x", "_partial": later("wrt_backward", record)}
+    source = template.format(
         **words,
-        signature=signature,
         test=TESTS[two],
         unpack=UNPACK[two].format(name=name, operands=", ".join(operands)),
         plain=words["arrays"] + PLAIN_OUT[two],
         plain_out=PLAIN_OUT[two],
+        wrt=", wrt=_x" if partial_of else "",
+        partial=PARTIAL.format(**words) if partial_of else "",
         options=f"{OPTIONS[two]}, where=where, dtype=dtype, casting=casting",
         named="{" + ", ".join(f"'{n}': {n}" for n in operands) + "}",
     )
     exec(source, scope)
     made: Callable[..., Any] = scope[name]
-    made.__doc__ = docstring(record, direction)
+    if isinstance(record, Paired):
+        made.__doc__ = paired_docstring(record, direction)
+    else:
+        made.__doc__ = docstring(record, direction)
     made.__module__ = "fastact"
-    announce(made, record, direction)
+    if isinstance(record, Activation):
+        announce(made, record, direction)
     return made
 
 
-def directions_of(record: Activation) -> list[Direction]:
+def directions_of(record: Pointwise) -> list[Direction]:
     """The directions that an op has."""
+    if isinstance(record, Paired):
+        return list(record.form.directions)
     return [
         d
         for d in DIRECTIONS.values()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastact.activations.directions import Direction
-from fastact.activations.record import Activation
+from fastact.activations.paired import Pointwise
 from fastact.compile import abi
 from fastact.rowwise.record import MASK, Form, RowOp
 from fastact.runtime import state
@@ -98,9 +98,7 @@ def driver_entry(name: str) -> int:
 class Loop:
     """One op, direction and dtype: its block, which the driver reads, and its kernels."""
 
-    def __init__(
-        self, record: Activation, direction: Direction, dtype: str, defaults: bool
-    ) -> None:
+    def __init__(self, record: Pointwise, direction: Direction, dtype: str, defaults: bool) -> None:
         self.record = record
         self.direction = direction
         self.dtype = dtype

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastact.activations.directions import Direction
-from fastact.activations.record import Activation
+from fastact.activations.paired import Pointwise
 from fastact.rowwise.record import Operand, RowOp
 from fastact.runtime.arrivals import when_imported
 from fastact.runtime.loops import COMPUTING, Loop, RowLoop, driver_entry, loop_addresses
@@ -49,7 +49,7 @@ def build(
 
 
 @cache
-def ufunc(record: Activation, direction: Direction, defaults: bool) -> np.ufunc:
+def ufunc(record: Pointwise, direction: Direction, defaults: bool) -> np.ufunc:
     """The ufunc of one direction of an op.
 
     With `defaults` it takes the arrays alone and the parameters have their default values;
