@@ -38,6 +38,7 @@ _ELSEWHERE = {
     "get": "fastact.registry",
     "names": "fastact.registry",
     "plot": "fastact.plotting",
+    "pointer": "fastact.interop.pointers",
     "saturation": "fastact.training.saturation",
 }
 

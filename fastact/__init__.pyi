@@ -4,6 +4,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, DTypeLike
 
+from fastact.interop.pointers import pointer as pointer
 from fastact.plotting import plot as plot
 from fastact.registry import get as get
 from fastact.registry import names as names
