@@ -7,7 +7,7 @@ from numba import njit, types
 from fastact.activations.directions import Direction
 from fastact.activations.record import Activation
 from fastact.compile.abi import MAX_OPERANDS
-from fastact.compile.build import WORD, emit, linked, module_of, program
+from fastact.compile.build import WORD, emit, linked, module_of, scalar_program
 from fastact.compile.driver import set_slot
 from fastact.compile.kernels import NUMBA_TYPE
 from fastact.compile.machine import call4, stack
@@ -44,7 +44,7 @@ def build_scalars(record: Activation, direction: Direction, dtype: str, symbol: 
         x=direction.arrays[0],
         from_data="".join(f", data[{k}]" for k in range(len(parameters))),
     )
-    scope = {"program": program(record, direction, dtype)}
+    scope = {"program": scalar_program(record, direction, dtype)}
     exec(source, scope)
     numbers = [number] * len(arguments)
     if len(direction.outputs) == 2:

@@ -52,12 +52,9 @@ class Form:
     layout: str
     keepdims: bool
     flatten: bool  # axis=None
+    general: bool  # with a mask, a limit and a scale
     empty: float
     taken: dict[str, Any]  # the arguments whose values are used, as types
-
-    @property
-    def general(self) -> bool:
-        return any(a in self.taken for a in (*FACTORS, "where"))
 
 
 def form_of(op: RowOp, given: dict[str, Any]) -> Form:
@@ -73,7 +70,7 @@ def form_of(op: RowOp, given: dict[str, Any]) -> Form:
     refuse(op.name, given, OPTIONS)
     operands = {a: given[a] for a in op.inputs}
     dtype = common(op.name, operands)
-    keepdims = known("keepdims", False, (False, True))
+    keepdims = op.groups or known("keepdims", False, (False, True))
     empty = known("empty", op.policy or "nan", ("nan", "zero"))
     x = operands[op.inputs[-1]]
     for a, t in operands.items():
@@ -81,9 +78,15 @@ def form_of(op: RowOp, given: dict[str, Any]) -> Form:
         wanted -= a in op.per_row and not keepdims
         if (t.ndim if is_array(t) else 0) != wanted:
             raise TypingError(f"{op.name}: {a} must be an array with {wanted} dimensions, got {t}")
-    if not x.ndim:
-        raise TypingError(f"{op.name}: {op.inputs[-1]} must be an array with an axis, got {x}")
+    if x.ndim < 1 + op.causal:
+        what = "a matrix" if op.causal else "an array with an axis"
+        raise TypingError(f"{op.name}: {op.inputs[-1]} must be {what}, got {x}")
     taken = {a: t if is_array(t) else plain(t) for a, t in operands.items()}
+    for own in ("groups", "offset"):
+        if own in given:
+            if not isinstance(plain(given[own]), types.Integer):
+                raise TypingError(f"{op.name}: {own} must be an integer, got {given[own]}")
+            taken[own] = types.intp
     axis = given.get("axis", types.Omitted(-1))
     flatten = given_value(axis) is None
     if flatten and (keepdims or not op.many_axes or op.value is None):
@@ -109,7 +112,8 @@ def form_of(op: RowOp, given: dict[str, Any]) -> Form:
     layout = "F" if x.layout == "F" and x.ndim > 1 and not flatten else "C"
     axes = 1 if flatten else x.ndim
     value = empty_value(op, empty)
-    return Form(dtype, axes, layout, keepdims, flatten, value, taken)
+    general = op.causal or any(a in taken for a in (*FACTORS, "where"))
+    return Form(dtype, axes, layout, keepdims, flatten, general, value, taken)
 
 
 def resolver(op: RowOp) -> Resolve:
@@ -140,6 +144,13 @@ def result_types(op: RowOp, form: Form) -> list[Any]:
     return found
 
 
+def causal_limits(rows, columns, offset):
+    limits = np.empty(rows, np.int64)
+    for row in range(rows):
+        limits[row] = min(max(row + offset + 1, 0), columns)
+    return limits
+
+
 class Rows:
     """The code of one call."""
 
@@ -152,7 +163,7 @@ class Rows:
     def call(self, values: dict[str, Any], results: list[Any]) -> list[Any]:
         """Write out the call; returns the values of its results."""
         op, form, builder = self.op, self.form, self.builder
-        call = Operands(self.context, builder)
+        call = self.operands = Operands(self.context, builder)
         inputs = []
         for a in op.inputs:
             type_, value = form.taken[a], values[a]
@@ -161,7 +172,10 @@ class Rows:
             inputs.append(call.take(type_, value, form.dtype))
         x = inputs[-1]
         self.axis = self.row_axis(values.get("axis"))
-        outer, kept = self.without_axis(x.shape), self.single_axis(x.shape)
+        length = self.chosen(x.shape)
+        self.groups = self.groups_of(length, values["groups"]) if op.groups else ONE
+        length = builder.sdiv(length, self.groups)
+        outer, kept = self.without_axis(x.shape), self.reduced(x.shape)
         for a, given in zip(op.inputs[:-1], inputs, strict=False):
             per_row = kept if form.keepdims else outer
             self.check_shape(given, per_row if a in op.per_row else x.shape)
@@ -174,8 +188,12 @@ class Rows:
         operands = [*inputs, *(r.operand for r in made)]
         declared = (*op.operands(form.general), *op.results())
         rows = {k: self.along(operands[k]) for k, o in enumerate(declared) if o.is_row}
-        length = self.chosen(x.shape)
-        across = [o if o.axes < form.axes else self.across(o) for o in operands]
+        across = [
+            o if o.axes < form.axes else self.across(o, length if k in rows else ONE)
+            for k, o in enumerate(operands)
+        ]
+        if op.groups:
+            outer = [*outer, self.groups]
         key = row_key(op.name, form.dtype.name, form.empty, form.general)
         run(self.context, builder, key, outer, across, rows, length)
         call.release()
@@ -202,8 +220,19 @@ class Rows:
             self.builder.select(before[k], values[k], values[k + 1]) for k in range(len(values) - 1)
         ]
 
-    def single_axis(self, shape: list[Any]) -> list[Any]:
-        return [self.builder.select(self.is_axis(k), ONE, n) for k, n in enumerate(shape)]
+    def groups_of(self, length: Any, groups: Any) -> Any:
+        """How many rows the axis is cut into."""
+        few = self.builder.icmp_signed("<", groups, ONE)
+        empty = self.builder.icmp_signed("<", length, ONE)
+        groups = self.builder.select(few, ONE, groups)  # the division must not trap
+        uneven = self.builder.icmp_signed("!=", self.builder.srem(length, groups), WORD(0))
+        bad = any_of(self.builder, [few, empty, uneven])
+        self.fail_if(bad, "groups must divide the entries of the axis")
+        return groups
+
+    def reduced(self, shape: list[Any]) -> list[Any]:
+        """The shape with one value per row in place of the row."""
+        return [self.builder.select(self.is_axis(k), self.groups, n) for k, n in enumerate(shape)]
 
     def chosen(self, values: list[Any]) -> Any:
         """The value that belongs to the row's axis."""
@@ -217,12 +246,13 @@ class Rows:
         single = self.builder.icmp_signed("==", self.chosen(operand.shape), ONE)
         return self.builder.select(single, WORD(0), self.chosen(operand.strides))
 
-    def across(self, operand: Strided) -> Strided:
-        return replace(
-            operand,
-            shape=self.without_axis(operand.shape),
-            strides=self.without_axis(operand.strides),
-        )
+    def across(self, operand: Strided, length: Any) -> Strided:
+        """An operand's axes from row to row, that of the groups last, each `length` entries on."""
+        shape, strides = map(self.without_axis, (operand.shape, operand.strides))
+        if self.op.groups:
+            shape = [*shape, self.groups]
+            strides = [*strides, self.builder.mul(self.chosen(operand.strides), length)]
+        return replace(operand, shape=shape, strides=strides)
 
     def check_shape(self, operand: Strided, shape: list[Any]) -> None:
         pairs = zip(operand.shape, shape, strict=True)
@@ -234,10 +264,22 @@ class Rows:
         """The further operands of the general form: mask, limit and scale."""
         builder = self.builder
         operands = [self.mask(values.get("where"), x)]
-        operands += [number(builder, WORD(int(UNLIMITED)))]
+        if self.op.causal:
+            operands += [self.limits(x, values.get("offset", WORD(0)))]
+        else:
+            operands += [number(builder, WORD(int(UNLIMITED)))]
         if self.op.scalable:
             operands += [number(builder, self.factor(values))]
         return operands
+
+    def limits(self, x: Strided, offset: Any) -> Strided:
+        """How many entries each row of a matrix has."""
+        type_ = types.Array(types.int64, 1, "C")
+        signature = type_(types.intp, types.intp, types.intp)
+        args = [x.shape[-2], x.shape[-1], offset]
+        value = self.context.compile_internal(self.builder, causal_limits, signature, args)
+        self.operands.made.append((type_, value))
+        return strided(self.context, self.builder, type_, value)
 
     def mask(self, value: Any, x: Strided) -> Strided:
         """The mask as an operand with as many axes as x."""

@@ -144,7 +144,7 @@ def pointer(name: str, dtype: Any, direction: str = "forward") -> Pointer:
     record = op.record
     if isinstance(record, Activation):
         directions: dict[str, Any] = {d.name: d for d in directions_of(record)}
-    elif isinstance(record, RowOp):
+    elif isinstance(record, RowOp) and not record.causal:
         family = {row.name: row for row in registry.ROW_OPS}
         suffixes = {d.name: record.name + d.suffix for d in DIRECTIONS.values()}
         directions = {d: family[full] for d, full in suffixes.items() if full in family}

@@ -125,7 +125,9 @@ def compiled(f, operands):
     """A compiled function that calls f with so many arguments."""
     if operands == 1:
         return njit(lambda x: f(x))
-    return njit(lambda a, b: f(a, b)) if operands == 2 else njit(lambda a, b, c: f(a, b, c))
+    if operands == 2:
+        return njit(lambda a, b: f(a, b))
+    return njit(lambda a, b, c: f(a, b, c)) if operands == 3 else njit(lambda *a: f(*a))
 
 
 @pytest.mark.parametrize("op", ops.ELEMENTWISE)
@@ -229,20 +231,31 @@ def test_temporaries_are_freed():
 # ------------------------------------------------------------------------------ rows
 
 
-def row_operands(op, x, axis):
+def row_operands(op, x, axis, groups):
     """Operands of a row op, x the last."""
-    few = np.take(x, 0, axis)
+    few = np.take(x, np.arange(groups), axis) if op.groups else np.take(x, 0, axis)
     return [few if a in op.per_row else np.flip(x, 0) for a in op.inputs[:-1]] + [x]
+
+
+def row_calls(op, x):
+    """The arguments of calls of a row op: along several axes, or with what it has instead."""
+    if op.causal:
+        return [(*row_operands(op, x, -1, 1), offset) for offset in (0, -2, 3, 100)]
+    if op.groups:
+        cuts = [
+            (axis, n) for axis in (-1, 0, 1) for n in (1, 2, x.shape[axis]) if not x.shape[axis] % n
+        ]
+        return [(*row_operands(op, x, axis, n), n, axis) for axis, n in cuts]
+    return [(*row_operands(op, x, axis, 1), axis) for axis in (-1, 0, 1, -2)]
 
 
 @pytest.mark.parametrize("op", ROW_OPS, ids=lambda op: op.name)
 def test_row_ops_along_any_axis(op):
     f = getattr(fa, op.name)
-    with_axis = compiled(f, len(op.inputs) + 1)
     for x in (CUBE[:, ::2, ::-1], CUBE.astype(np.float64)):
-        for axis in (-1, 0, 1, -2):
-            operands = row_operands(op, x, axis)
-            ops.assert_same_bits(with_axis(*operands, axis), f(*operands, axis))
+        for arguments in row_calls(op, x):
+            found = compiled(f, len(arguments))(*arguments)
+            ops.assert_same_bits(found, f(*arguments), str(arguments[-1]))
 
 
 def test_row_ops_on_arrays_in_fortran_order():
@@ -423,6 +436,10 @@ def test_errors_while_running():
         compiled(fa.softmax, 2)(X, 2)
     with pytest.raises(ValueError, match="swish_backward: shapes do not broadcast"):
         compiled(fa.swish_backward, 2)(X, X[:3])
+    with pytest.raises(ValueError, match="groups must divide the entries of the axis"):
+        compiled(fa.maxout, 2)(X, 7)
+    with pytest.raises(ValueError, match="groups must divide the entries of the axis"):
+        compiled(fa.maxout, 2)(X, 0)
     with pytest.raises(ValueError, match="the shapes of dy and x do not match"):
         compiled(fa.softmax_backward, 2)(X, X[:3])
     scaled = njit(lambda x, t: fa.softmax(x, temperature=t))
