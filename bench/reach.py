@@ -46,10 +46,10 @@ def described(result: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--only", default="", help="only lines whose text contains this")
+    parser.add_argument("--only", default="", help="only lines with this: issue 3, say")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    lines = [line for line in LINES if options.only in line.text]
+    lines = [line for line in LINES if options.only in f"issue {line.issue}: {line.text}"]
     timings = measure(lines, options.rounds, Console(stderr=True))
     results = [line.result(timings) for line in lines]
     if options.json:

@@ -16,7 +16,7 @@ from reach_works import Key
 
 import fastact as fa
 from fastact.measure.cases import Case
-from fastact.measure.catalogue import is_rowwise
+from fastact.measure.catalogue import is_loss, is_rowwise
 from fastact.measure.timing import Timings
 
 Pairs = tuple[tuple[Key, Key], ...]
@@ -81,7 +81,7 @@ class Line:
         }
 
 
-ELEMENTWISE = tuple(name for name in fa.names() if not is_rowwise(name))
+ELEMENTWISE = tuple(n for n in fa.names() if not is_rowwise(n) and not is_loss(n))
 EXPONENTIAL = ("sigmoid", "bipolar_sigmoid", "tanh", "elu", "swish")
 
 
@@ -115,6 +115,112 @@ def half(dtype: str, size: int, who: str) -> Pairs:
         (Key(who, a), Key(who, b))
         for a, b in zip(elementwise(size, dtype), elementwise(size), strict=True)
     )
+
+
+def in_rows(
+    op: str, lengths: tuple[int, ...], size: int, dtype: str = "float32", direction: str = "forward"
+) -> list[Case]:
+    return [Case(op, direction, dtype, (size // n, n), -1) for n in lengths]
+
+
+def in_columns(op: str, size: int, dtype: str = "float32") -> list[Case]:
+    return [Case(op, "forward", dtype, (size // n, n), 0) for n in (128, 1024)]
+
+
+def of_rows(
+    text: str,
+    target: float,
+    cases: list[Case],
+    peer: str = "torch",
+    combine: Callable[[Seconds], float] = smallest,
+) -> Line:
+    """A line of issue 3: against a peer on as many threads, in cache on one and large on all."""
+    cores = {True: "parallel", False: "serial"}
+    both = tuple(
+        (
+            Key(f"torch_{cores[c.all_cores]}" if peer == "torch" else peer, c),
+            Key(f"fastact_{cores[c.all_cores]}", c),
+        )
+        for c in cases
+    )
+    return Line(3, text, target, combine, both)
+
+
+def everywhere(op: str, dtype: str = "float32", direction: str = "forward") -> list[Case]:
+    """Rows of three lengths, in cache and large."""
+    return [
+        case
+        for size in (IN_CACHE, LARGE)
+        for case in in_rows(op, (128, 1024), size, dtype, direction)
+    ] + in_rows(op, (32768,), LARGE, dtype, direction)
+
+
+def extra_memory(_: Seconds) -> float:
+    """What a fused loss allocates beside the gradient, in percent of the logits."""
+    import tracemalloc
+
+    import numpy as np
+
+    logits = np.zeros((4096, 32000), np.float32)
+    labels = np.zeros(4096, np.int64)
+    fa.softmax_cross_entropy_value_and_grad(logits[:2].copy(), labels[:2])
+    tracemalloc.start()
+    fa.softmax_cross_entropy_value_and_grad(logits, labels, out=logits)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return 100 * peak / logits.nbytes
+
+
+SHORT_ROWS = (2, 3, 4, 8, 16)
+ROW_LINES = [
+    *(
+        of_rows(f"{op}{direction} float32, rows of 128 to 32768: worst", 1.5, cases)
+        for op in ("softmax", "log_softmax")
+        for direction, cases in (
+            ("", everywhere(op)),
+            (" backward", everywhere(op, direction="backward_from_output")),
+        )
+    ),
+    of_rows(
+        "softmax and log_softmax float32, rows of 2 to 16: worst",
+        1.0,
+        [
+            case
+            for op in ("softmax", "log_softmax")
+            for size in (IN_CACHE, LARGE)
+            for case in in_rows(op, SHORT_ROWS, size)
+        ],
+    ),
+    of_rows(
+        "softmax and log_softmax float32 over axis 0: worst",
+        3.0,
+        [
+            case
+            for op in ("softmax", "log_softmax")
+            for size in (IN_CACHE, LARGE)
+            for case in in_columns(op, size)
+        ],
+    ),
+    of_rows("logsumexp float32, rows of 128 to 32768: worst", 4.0, everywhere("logsumexp")),
+    *(
+        of_rows(f"{op} {dtype}, rows of 128 to 32768: worst", target, everywhere(op, dtype))
+        for dtype, target in (("float64", 2.0), ("float16", 1.5), ("bfloat16", 1.5))
+        for op in ("softmax", "log_softmax")
+    ),
+    of_rows(
+        "softmax_cross_entropy_value_and_grad, 4096 rows of 32000",
+        2.0,
+        [Case("softmax_cross_entropy", "value_and_grad", "float32", (4096, 32000), -1)],
+    ),
+    Line(3, "memory beside the gradient of that, in place", 1.0, extra_memory, (), False, "%"),
+    of_rows(
+        "SciPy's softmax, log_softmax and logsumexp, float32: geometric mean",
+        5.0,
+        [c for op in ("softmax", "log_softmax", "logsumexp") for c in everywhere(op)],
+        "scipy",
+        mean,
+    ),
+]
 
 
 NUMPY_STARTS = Key("import numpy")
@@ -237,4 +343,5 @@ LINES: list[Line] = [
         ),
         at_least=False,
     ),
+    *ROW_LINES,
 ]

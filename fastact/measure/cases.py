@@ -7,7 +7,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fastact.activations.directions import DIRECTIONS
-from fastact.measure.catalogue import directions_of, is_rowwise, keeps_shape
+from fastact.measure.catalogue import (
+    arguments_of,
+    directions_of,
+    is_loss,
+    is_measured,
+    is_rowwise,
+    reduced,
+    takes_axis,
+)
 
 ITEMSIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 DTYPES = tuple(ITEMSIZE)
@@ -39,9 +47,22 @@ class Case:
     @property
     def bytes(self) -> int:
         """Bytes that must be read and written."""
-        direction = DIRECTIONS[self.direction]
-        arrays = len(direction.arrays) + len(direction.outputs)
-        return arrays * ITEMSIZE[self.dtype] * self.size
+        names = (*arguments_of(self.op, self.direction), *self.results)
+        return ITEMSIZE[self.dtype] * sum(math.prod(self.shape_of(name)) for name in names)
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The operands that are written to: a loss itself is none."""
+        if is_loss(self.op):
+            return ("out",) if self.direction == "value_and_grad" else ()
+        return ("out", "out2")[: len(DIRECTIONS[self.direction].outputs)]
+
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        """The shape of an operand."""
+        if name in reduced(self.op, self.direction) and self.axis is not None:
+            axis = self.axis % len(self.shape)
+            return self.shape[:axis] + self.shape[axis + 1 :]
+        return self.shape[:-1] if name == "labels" else self.shape
 
     @property
     def all_cores(self) -> bool:
@@ -52,7 +73,7 @@ class Case:
         """The operation, and for a row-wise one its rows, or its columns if they are reduced."""
         if self.axis is None:
             return self.op
-        count = self.shape[1]
+        count = self.shape[-1]
         return f"{self.op} rows of {count}" if self.axis else f"{self.op} {count} columns"
 
 
@@ -73,10 +94,20 @@ def row_shapes(size: int) -> Iterator[tuple[tuple[int, int], int]]:
             yield (size // columns, columns), 0
 
 
+def matrices(size: int) -> Iterator[tuple[tuple[int, int, int], int]]:
+    """The shapes in which `size` elements are given to an operation on square matrices."""
+    lengths = [n for n in ROW_LENGTHS if n * n <= size] or [math.isqrt(size)]
+    for length in lengths:
+        yield (size // length**2, length, length), -1
+
+
 def cases_of(op: str, direction: str, dtype: str, size: int) -> list[Case]:
     """The cases of one operation, none if it lacks the direction."""
     if direction not in directions_of(op):
         return []
+    if is_loss(op) or (is_rowwise(op) and not takes_axis(op)):
+        shapes = row_shapes(size) if is_loss(op) else matrices(size)
+        return [Case(op, direction, dtype, shape, axis) for shape, axis in shapes if axis]
     if is_rowwise(op):
         return [Case(op, direction, dtype, shape, axis) for shape, axis in row_shapes(size)]
     return [Case(op, direction, dtype, (size,))]
@@ -95,6 +126,6 @@ def grid(
         for dtype in dtypes
         for size in sizes
         for direction in directions
-        for op in filter(keeps_shape, ops)
+        for op in filter(is_measured, ops)
         for case in cases_of(op, direction, dtype, size)
     ]

@@ -19,12 +19,11 @@ def operations() -> tuple[str, ...]:
     return fa.names()
 
 
-def keeps_shape(op: str) -> bool:
-    """Whether it takes one array of the shape of its result; others are listed, not measured."""
+def is_measured(op: str) -> bool:
+    """Whether the harness has operands for it: it takes one array, and cuts no axis into groups."""
     if not is_rowwise(op):
-        return not is_loss(op) and not is_paired(op)
-    record = record_of(op)
-    return record.apply is not None and not record.causal
+        return not is_paired(op)
+    return not record_of(op).groups
 
 
 def is_rowwise(op: str) -> bool:
@@ -64,12 +63,27 @@ def directions_of(op: str) -> tuple[str, ...]:
 def arguments_of(op: str, direction: str) -> tuple[str, ...]:
     """The names of the array arguments of an operation in a direction."""
     d = DIRECTIONS[direction]
+    if is_loss(op):
+        return tuple(LOSS_RECORDS[op].inputs)
     return ROW_RECORDS[op + d.suffix].inputs if is_rowwise(op) else d.arrays
 
 
+def reduced(op: str, direction: str) -> tuple[str, ...]:
+    """The operands, results included, that have one value per row."""
+    if not is_rowwise(op):
+        return ()
+    record = ROW_RECORDS[op + DIRECTIONS[direction].suffix]
+    return record.per_row + (() if record.apply else ("out",))
+
+
+def takes_axis(op: str) -> bool:
+    """Whether the public function has an axis; causal rows lie along the last."""
+    return is_rowwise(op) and not record_of(op).causal
+
+
 def parameters_of(op: str) -> dict[str, float]:
-    """The default parameters by name; row-wise operations have none."""
-    return {} if is_rowwise(op) else dict(record_of(op).parameter_values())
+    """The default parameters by name; row-wise operations and losses have none."""
+    return {} if is_rowwise(op) or is_loss(op) else dict(record_of(op).parameter_values())
 
 
 # In units of the largest term of the row: the records of row-wise operations state no error
@@ -86,6 +100,8 @@ def stated_error(op: str, direction: str, computing: str) -> float:
     if is_rowwise(op):
         accuracy = ROW_RECORDS[op + DIRECTIONS[direction].suffix].accuracy
         return float(accuracy.get(computing, ROW_BACKWARD_ERROR))
+    if is_loss(op):
+        return float(LOSS_RECORDS[op].accuracy[computing])
     accuracy = record_of(op).accuracy[computing]
     stated = {
         "forward": accuracy.forward,

@@ -9,8 +9,8 @@ import numpy as np
 
 from fastact.measure import reference
 from fastact.measure.cases import Case
-from fastact.measure.catalogue import is_rowwise, record_of, stated_error
-from fastact.measure.operands import OUTPUTS, array, numpy_dtype
+from fastact.measure.catalogue import arguments_of, is_loss, is_rowwise, record_of, stated_error
+from fastact.measure.operands import OUTPUTS, array, numpy_dtype, operand
 from fastact.measure.points import near_roots, points
 from fastact.measure.providers import PROVIDERS
 from fastact.measure.ulp import FORMATS, smallest_normal, spacing, ulp_error
@@ -54,13 +54,17 @@ def bound(op: str, direction: str, dtype: str) -> float:
 def sample(case: Case) -> dict[str, Any]:
     """The operands of a check: inputs, and what the forward pass makes of them."""
     dtype = numpy_dtype(case.dtype)
+    if is_loss(case.op):
+        names = ("logits", "leaf", "labels", "targets", "out")
+        return {name: operand(case, name) for name in names}
     along = {} if case.axis is None else {"axis": case.axis}
     rows = is_rowwise(case.op)
     x = array("x", case.dtype, case.shape) if rows else points(case.op, case.dtype)
     with np.errstate(all="ignore"):
         y = reference.value(case.op, case.dtype, x=x, **along).astype(dtype)
-    results = {name: np.empty(x.shape, dtype) for name in OUTPUTS}
-    return {"x": x, "y": y, "dy": array("dy", case.dtype, x.shape)} | along | results
+    shapes = {name: case.shape_of(name) if rows else x.shape for name in ("dy", *OUTPUTS)}
+    results = {name: np.empty(shapes[name], dtype) for name in OUTPUTS}
+    return {"x": x, "y": y, "dy": array("dy", case.dtype, shapes["dy"])} | along | results
 
 
 def arrays_of(result: Any, dtype: str) -> tuple[Any, ...]:
@@ -86,11 +90,19 @@ def yardsticks(case: Case, names: dict[str, Any]) -> tuple[Yardstick, ...]:
     make is forgiven. The backward pass of a row-wise operation is a difference of terms: its
     unit is the spacing at the largest term of the row.
     """
+    if is_loss(case.op):
+        # The gradient is a difference of terms of up to 1 / rows, or 1 / entries.
+        rows = case.size if "targets" in arguments_of(case.op, case.direction) else case.shape[0]
+        term = Yardstick(unit=spacing(np.longdouble(1 / rows), case.dtype))
+        return (Yardstick(), term)[: 1 + len(case.results)]
     if is_rowwise(case.op):
         if case.direction == "forward":
             one = spacing(np.longdouble(1), case.dtype)
             return (Yardstick(unit=one if record_of(case.op).absolute else None),)
-        largest = np.abs(names["dy"].astype(np.longdouble) * names["y"]).max(-1, keepdims=True)
+        dy, y = names["dy"].astype(np.longdouble), names["y"]
+        if dy.shape != y.shape or case.shape_of("dy") != case.shape:
+            return (Yardstick(),)  # a product, no difference
+        largest = np.abs(dy * y).max(-1, keepdims=True)
         return (Yardstick(unit=spacing(largest, case.dtype)),)
     if case.direction not in ("grad", "backward", "value_and_grad"):
         return (Yardstick(),)
@@ -109,7 +121,7 @@ def yardsticks(case: Case, names: dict[str, Any]) -> tuple[Yardstick, ...]:
 
 def check(op: str, direction: str, dtype: str) -> list[Verdict]:
     """The largest error of every provider that has the operation in this direction."""
-    rowwise = is_rowwise(op)
+    rowwise = is_rowwise(op) or is_loss(op)
     case = Case(op, direction, dtype, ROWS if rowwise else (), -1 if rowwise else None)
     names = sample(case)
     exact = reference.reference(op, direction, dtype, names)

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastact.activations.directions import DIRECTIONS
 from fastact.measure import derivatives, torch_forms
-from fastact.measure.catalogue import ROW_RECORDS, is_rowwise, record_of
+from fastact.measure.catalogue import LOSS_RECORDS, ROW_RECORDS, is_loss, is_rowwise, record_of
 
 
 class AlongAxis(ast.NodeTransformer):
@@ -26,6 +26,11 @@ def row_form(op: str, direction: str, kind: str) -> str:
     record = ROW_RECORDS.get(op + DIRECTIONS[direction].suffix)
     expression = getattr(record, kind, "")
     return ast.unparse(AlongAxis().visit(ast.parse(expression, mode="eval"))) if expression else ""
+
+
+def loss_form(op: str, direction: str, kind: str) -> str:
+    """The expression of a loss's record, alone or with the gradient."""
+    return str(getattr(LOSS_RECORDS[op], kind)[direction == "value_and_grad"])
 
 
 def with_out(expression: str, **modules: Any) -> str:
@@ -49,6 +54,8 @@ def root(node: ast.expr) -> str:
 
 def naive(op: str, direction: str) -> str:
     """The NumPy expression that people write; empty if nothing is on record."""
+    if is_loss(op):
+        return loss_form(op, direction, "numpy")
     if is_rowwise(op):
         return row_form(op, direction, "numpy")
     forward: str = record_of(op).numpy
@@ -63,11 +70,13 @@ def naive(op: str, direction: str) -> str:
 
 def stable(op: str, direction: str) -> str:
     """The stable NumPy expression of a forward pass, where it differs from the naive one."""
-    return record_of(op).stable if direction == "forward" and not is_rowwise(op) else ""
+    return getattr(record_of(op), "stable", "") if direction == "forward" else ""
 
 
 def scipy(op: str, direction: str) -> str:
     """SciPy's form; it has forward passes only."""
+    if is_loss(op):
+        return ""
     if is_rowwise(op):
         return row_form(op, direction, "scipy")
     return record_of(op).scipy if direction == "forward" else ""
@@ -75,7 +84,9 @@ def scipy(op: str, direction: str) -> str:
 
 def torch(op: str, direction: str) -> str:
     """PyTorch's form, with a preallocated result where it has one."""
+    if is_loss(op):
+        return loss_form(op, direction, "torch")
     form = torch_forms.FORMS.get(direction, {}).get(op, "")
-    if form or direction != "forward" or is_rowwise(op):
+    if form or direction != "forward":
         return form
-    return str(record_of(op).torch)
+    return row_form(op, direction, "torch") if is_rowwise(op) else str(record_of(op).torch)

@@ -40,12 +40,26 @@ def array(name: str, dtype: str, shape: tuple[int, ...]) -> Any:
 
 def operand(case: Case, name: str) -> Any:
     """The operand of a case by its name in a provider's statement."""
-    return case.axis if name == "axis" else array(name, case.dtype, case.shape)
+    if name == "axis":
+        return case.axis
+    if name == "labels":
+        return class_ids(case.shape)
+    if name == "targets":
+        return (array("y", case.dtype, case.shape) > 0).astype(numpy_dtype(case.dtype))
+    return array(NAMESAKES.get(name, name), case.dtype, case.shape_of(name))
 
 
-NAMES = (*INPUTS, *OUTPUTS, "axis")
+@cache
+def class_ids(shape: tuple[int, ...]) -> Any:
+    """A class for every row."""
+    return np.random.default_rng(SEED).integers(0, shape[-1], shape[:-1])
+
+
+NAMESAKES = {"logits": "x", "leaf": "x"}  # of a loss; the leaf of autograd's graph
+NAMES = (*INPUTS, *OUTPUTS, *NAMESAKES, "labels", "targets", "axis")
 
 
 def forget() -> None:
     """Give the memory of all arrays back."""
     array.cache_clear()
+    class_ids.cache_clear()

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 import fastact as fa
-from fastact.activations.directions import DIRECTIONS
 from fastact.measure import expressions, operands
 from fastact.measure.cases import Case
-from fastact.measure.catalogue import arguments_of, function_of, parameters_of
+from fastact.measure.catalogue import arguments_of, function_of, parameters_of, takes_axis
 from fastact.measure.copying import copier
 from fastact.measure.threads import torch_threads
 from fastact.measure.work import Work, names_in
@@ -82,7 +81,9 @@ def tensor(lookup: Lookup, case: Case, name: str) -> Any:
     value = lookup(case, name)
     if name == "axis":
         return value
-    if case.dtype == "bfloat16":
+    if name == "leaf":
+        return tensor(lookup, case, "logits").detach().requires_grad_()
+    if case.dtype == "bfloat16" and name != "labels":
         return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(value)
 
@@ -101,12 +102,13 @@ def fastact(case: Case, lookup: Lookup, target: str) -> Work | None:
     function = function_of(case.op, case.direction)
     if function is None:
         return None
-    direction = DIRECTIONS[case.direction]
-    arguments = ", ".join(arguments_of(case.op, case.direction)) + (
-        "" if case.axis is None else ", axis=axis"
-    )
-    out = "out" if len(direction.outputs) == 1 else "(out, out2)"
-    work = assemble(case, f"f({arguments}, out={out})", lookup, f=function)
+    arguments = list(arguments_of(case.op, case.direction))
+    if case.axis is not None and takes_axis(case.op):
+        arguments.append("axis=axis")
+    outs = case.results
+    if outs:
+        arguments.append(f"out={outs[0]}" if len(outs) == 1 else f"out=({', '.join(outs)})")
+    work = assemble(case, f"f({', '.join(arguments)})", lookup, f=function)
     return work and work.under(partial(fa.use_target, target))
 
 

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from fastact.measure import derivatives, expressions, normal
-from fastact.measure.catalogue import is_rowwise, parameters_of
+from fastact.measure.catalogue import is_loss, is_rowwise, parameters_of
 from fastact.measure.operands import INPUTS
 
 STEP = np.longdouble(1e-200)
+WIDENED = (*INPUTS, "logits", "targets")
 # What the expressions take from SciPy, in extended precision.
 SCIPY = SimpleNamespace(special=SimpleNamespace(ndtr=normal.ndtr))
 
@@ -37,7 +38,7 @@ def evaluate(expression: str, **names: Any) -> Any:
 def wide(operands: dict[str, Any]) -> dict[str, Any]:
     """The inputs in extended precision; the axis as it is."""
     return {
-        name: value.astype(np.longdouble) if name in INPUTS else value
+        name: value.astype(np.longdouble) if name in WIDENED else value
         for name, value in operands.items()
     }
 
@@ -75,6 +76,9 @@ def reference(
 ) -> tuple[Any, ...] | None:
     """The exact results of a direction, or None where no independent formula is on record."""
     names = wide(operands)
+    if is_loss(op):
+        found = evaluate(expressions.naive(op, direction), **names)
+        return found if direction == "value_and_grad" else (found,)
     if is_rowwise(op):
         form = expressions.naive(op, direction)
         return (evaluate(form, **names),) if form else None

@@ -303,6 +303,28 @@ REDUCTION = Option(
     "'mean', 'sum' or 'none', default 'mean'",
     "What becomes of the losses; with 'none' each has its own gradient.",
 )
+OWN_LABEL = "labels[:, None]"
+NUMPY_CLASSES = (
+    f"(lambda d: (np.log(np.exp(d).sum(-1)) - np.take_along_axis(d, {OWN_LABEL}, -1)[:, 0]).mean())"
+    "(logits - logits.max(-1, keepdims=True))",
+    f"(lambda p: (-np.log(np.take_along_axis(p, {OWN_LABEL}, -1)).mean(), "
+    f"(p - ({OWN_LABEL} == np.arange(p.shape[-1]))) / len(p)))"
+    "((lambda e: e / e.sum(-1, keepdims=True))(np.exp(logits - logits.max(-1, keepdims=True))))",
+)
+NUMPY_BINARY = (
+    "np.mean(np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits))))",
+    "(np.mean(np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))), "
+    "(1 / (1 + np.exp(-logits)) - targets) / logits.size)",
+)
+BY_AUTOGRAD = "(lambda loss: (loss.detach(), *torch.autograd.grad(loss, leaf)))({0})"
+TORCH_CLASSES = "F.cross_entropy({0}, labels)"
+TORCH_BINARY = "F.binary_cross_entropy_with_logits({0}, targets)"
+
+
+def in_torch(form: str) -> tuple[str, str]:
+    return form.format("logits"), BY_AUTOGRAD.format(form.format("leaf"))
+
+
 LOSSES: tuple[Loss, ...] = (
     Loss(
         name="softmax_cross_entropy",
@@ -353,6 +375,8 @@ LOSSES: tuple[Loss, ...] = (
         example="[[2.0, 0.5, -1.0]], [0]",
         accuracy={"float32": 2.0, "float64": 2.0},
         ops=(*CLASS.values(), *SMOOTHED.values(), *PROBABILITIES.values()),
+        numpy=NUMPY_CLASSES,
+        torch=in_torch(TORCH_CLASSES),
         sources=("Goodfellow, Bengio, Courville 2016, Deep Learning, section 6.2.2",),
         use="Training a classifier of exclusive classes.",
     ),
@@ -387,6 +411,8 @@ LOSSES: tuple[Loss, ...] = (
         example="[2.0, -1.0], [1.0, 0.0]",
         accuracy={"float32": 2.0, "float64": 2.0},
         ops=(*SIGMOID.values(), *WEIGHTED_SIGMOID.values()),
+        numpy=NUMPY_BINARY,
+        torch=in_torch(TORCH_BINARY),
         sources=("Goodfellow, Bengio, Courville 2016, Deep Learning, section 6.2.2",),
         use="Training a classifier of classes that do not exclude each other.",
     ),

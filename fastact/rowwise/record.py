@@ -150,5 +150,7 @@ class Loss:
     example: str  # arguments of a call
     accuracy: dict[str, float]  # of one loss, where all terms have one sign
     ops: tuple[RowOp, ...]  # that compute it
+    numpy: tuple[str, str]  # what people write for the loss, and for it with its gradient
+    torch: tuple[str, str]
     sources: tuple[str, ...]
     use: str
