@@ -81,6 +81,7 @@ STATE_SLOTS = 128
 TARGET_AUTO = 0
 TARGET_SERIAL = 1
 TARGET_PARALLEL = 2
+TARGET_CUDA = 3  # where a loop runs on the CPU after all, it runs as under TARGET_AUTO
 
 # A job for the pool: `task(job, start, stop)` is called until `total` is used up.
 JOB_TASK = 0

@@ -194,3 +194,23 @@ def ptx(kernel: Kernel, cc: tuple[int, int]) -> str:
     )
     mangled = text.split(".visible .entry ", 1)[1].split("(", 1)[0]
     return str(text).replace(mangled, kernel.name)
+
+
+def cubin(kernel: Kernel, cc: tuple[int, int]) -> bytes:
+    """The machine code of a kernel.
+
+    Not its PTX: a driver older than the compiler refuses PTX, but runs machine code made by any
+    compiler of the same major version.
+    """
+    from cuda.bindings import nvjitlink
+
+    text = ptx(kernel, cc).encode()
+    handle = nvjitlink.create(1, [f"-arch=sm_{cc[0]}{cc[1]}"])
+    try:
+        nvjitlink.add_data(handle, nvjitlink.InputType.PTX, text, len(text), kernel.name)
+        nvjitlink.complete(handle)
+        code = bytearray(nvjitlink.get_linked_cubin_size(handle))
+        nvjitlink.get_linked_cubin(handle, code)
+    finally:
+        nvjitlink.destroy(handle)
+    return bytes(code)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 from fastact.activations.directions import Direction
-from fastact.activations.record import Activation
+from fastact.activations.paired import Pointwise
 
 COMPUTING = {
     "float16": "float32",
@@ -70,7 +70,7 @@ class Layout:
 class Elementwise:
     """One elementwise kernel."""
 
-    record: Activation
+    record: Pointwise
     direction: Direction
     dtype: str
     layout: Layout
@@ -151,7 +151,7 @@ class Elementwise:
 
 @cache
 def elementwise(
-    record: Activation, direction: Direction, dtype: str, layout: Layout = Layout()
+    record: Pointwise, direction: Direction, dtype: str, layout: Layout = Layout()
 ) -> Elementwise:
     """The kernel of an op in a direction, dtype and layout."""
     return Elementwise(record, direction, dtype, layout)

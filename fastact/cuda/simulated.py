@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from fastact.activations.directions import program
 from fastact.compile.specialize import specialize
 from fastact.cuda import elementwise, row_tools, rows
 from fastact.cuda.kinds import COMPUTING, ITEMSIZE, VECTOR_BYTES, Elementwise
@@ -89,15 +90,9 @@ def anywhere(condition: Any) -> bool:
 
 def operation(kernel: Elementwise) -> Any:
     """The op as a Python function of its arrays and parameters."""
-    record, direction = kernel.record, kernel.direction
-    parameters = "".join(f", {p.name}" for p in record.parameters)
-    head = ", ".join(direction.arrays) + parameters
-    body = direction.expression.format(p=parameters)
-    scope = {
-        name: specialize(source, kernel.computing, SIMULATED)
-        for name, source in record.scalars.items()
-    }
-    exec(f"def f({head}): return {body}", scope)
+    arguments, expression, sources = program(kernel.record, kernel.direction)
+    scope = {n: specialize(source, kernel.computing, SIMULATED) for n, source in sources.items()}
+    exec(f"def f({', '.join(arguments)}): return {expression}", scope)
     return scope["f"]
 
 

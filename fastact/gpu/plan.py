@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from fastact.activations.directions import Direction
-from fastact.activations.record import Activation
+from fastact.activations.paired import Pointwise
 from fastact.cuda import kinds, row_kinds
 from fastact.rowwise.record import MASK, RowOp
 
@@ -94,7 +94,7 @@ def reach(lengths: Sequence[int], strides: Sequence[int]) -> int:
 
 
 def elementwise(
-    record: Activation,
+    record: Pointwise,
     direction: Direction,
     views: Sequence[View],
     shape: tuple[int, ...],
@@ -152,7 +152,9 @@ def rowwise(op: RowOp, views: dict[str, View], masked: bool, limited: bool, scal
         not columns
         and length % width == 0
         and all(
-            inner[n] == 1 and views[n].aligned and not any(s % width for s in strides[n])
+            inner[n] == 1
+            and views[n].aligned
+            and (rows == 1 or not any(s % width for s in strides[n]))
             for n in own
         )
     )

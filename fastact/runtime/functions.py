@@ -12,6 +12,7 @@ import numpy as np
 from fastact.activations.directions import DIRECTIONS, Direction
 from fastact.activations.paired import Paired, Pointwise
 from fastact.activations.record import Activation, Parameter
+from fastact.runtime import elsewhere
 from fastact.runtime.announce import announce
 from fastact.runtime.docs import docstring
 from fastact.runtime.paired_docs import paired_docstring
@@ -36,8 +37,8 @@ def {name}({arrays}{signature}, out=None, where=True, dtype=None, casting=_same_
             return _general({arrays}{checked}{plain_out})
         {defaults}return _default({arrays}, {options})
         return _general({arrays}{checked}, {options})
-    except (TypeError, ValueError) as error:{unpack}
-        return _explain("{name}", error, {named}, out, where)
+    except (TypeError, ValueError, RuntimeError) as error:{unpack}
+        return _refused(error, {named}, out, where, dtype, casting)
 """
 # With one output, which NumPy also takes as a tuple, and with two.
 UNPACK = (
@@ -112,7 +113,9 @@ def check_dtypes(op: str, named: dict[str, Any]) -> None:
 
 def explain(op: str, error: Exception, named: dict[str, Any], out: Any, where: Any) -> None:
     """Raise what NumPy raised, in words that name the op and the argument at fault."""
-    if str(error).startswith(op) or any(map(foreign, named.values())):
+    if isinstance(error, RuntimeError) or str(error).startswith(op):
+        raise error
+    if any(map(foreign, named.values())):
         raise error
     outs = [o for o in (out if isinstance(out, tuple) else (out,)) if o is not None]
     if isinstance(error, TypeError):
@@ -141,6 +144,28 @@ def explain(op: str, error: Exception, named: dict[str, Any], out: Any, where: A
     raise error
 
 
+def refused(
+    record: Pointwise,
+    direction: Direction,
+    error: Exception,
+    named: dict[str, Any],
+    out: Any,
+    where: Any,
+    dtype: Any,
+    casting: Any,
+) -> Any:
+    """What a call comes to that NumPy has refused: one for the GPU, or an explanation."""
+    outs = out if isinstance(out, tuple) else (out,)
+    if not elsewhere.concerns((*named.values(), *outs)):
+        return explain(record.name + direction.suffix, error, named, out, where)
+    from fastact.gpu.call import elementwise
+
+    try:
+        return elementwise(record, direction, named, out, where, dtype, casting)
+    except (TypeError, ValueError, RuntimeError) as problem:
+        raise problem from None
+
+
 def on_first_call(scope: dict[str, Any], name: str, make: Callable[[], np.ufunc]) -> None:
     """Put a stand-in for a ufunc into a scope: called, it makes the ufunc and gives way to it.
 
@@ -148,10 +173,11 @@ def on_first_call(scope: dict[str, Any], name: str, make: Callable[[], np.ufunc]
     """
 
     def stand_in(*args: Any, **options: Any) -> Any:
-        made = scope[name] = make()
+        made = make()
+        elsewhere.install(scope, name, made)
         return made(*args, **options)
 
-    scope[name] = stand_in
+    elsewhere.install(scope, name, stand_in)
 
 
 def later(name: str, *arguments: Any) -> Callable[..., Any]:
@@ -160,6 +186,9 @@ def later(name: str, *arguments: Any) -> Callable[..., Any]:
     def call(*more: Any) -> Any:
         from fastact.runtime import partials
 
+        values = [v for m in more for v in (m if isinstance(m, tuple) else (m,))]
+        if any(map(elsewhere.is_on_gpu, values)):
+            raise TypeError("gradients of parameters are for arrays on the host")
         return getattr(partials, name)(*arguments, *more)
 
     return call
@@ -170,7 +199,7 @@ def function(record: Pointwise, direction: Direction) -> Callable[..., Any]:
     """The public function of one direction of an op."""
     name = record.name + direction.suffix
     scope: dict[str, Any] = {
-        "_explain": explain,
+        "_refused": partial(refused, record, direction),
         "_same_kind": "same_kind",
         "__name__": "fastact",
     }

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastact.rowwise.record import RowOp
+from fastact.runtime import elsewhere
 from fastact.runtime.announce import announce
 from fastact.runtime.docs import row_docstring
 from fastact.runtime.functions import check_dtypes, foreign, on_first_call
@@ -21,7 +22,7 @@ def {name}({arrays}, axis=-1, *, {signature}):
     if axis == -1 and {defaults}dtype is None and casting == "same_kind":
         try:
             return _rows({arrays}, out=out)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):
             pass
     return _call(({arrays},), axis, out, dtype, casting{options})
 """
@@ -169,6 +170,12 @@ def call_rows(
     value = empty_value(op, empty)
     factor = check_factor(op.name, temperature, scale)
     given = arrays
+    if elsewhere.concerns((*arrays, out, where)):
+        from fastact.gpu.call import rows
+
+        if limit is not None or dtype is not None:
+            raise TypeError(f"{op.name}: this form takes arrays on the host only")
+        return rows(op, arrays, axis, out, value, factor, where, keepdims)
     if op.many_axes and (axis is None or isinstance(axis, tuple)):
         return over_axes(op, arrays, axis, out, dtype, casting, keepdims, where, empty)
     axis = check_axis(op.name, axis)

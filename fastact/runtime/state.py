@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fastact.compile import abi
+from fastact.runtime import elsewhere
 from fastact.runtime.numpy_api import words
 
 TARGETS = {
     "auto": abi.TARGET_AUTO,
     "serial": abi.TARGET_SERIAL,
     "parallel": abi.TARGET_PARALLEL,
+    "cuda": abi.TARGET_CUDA,
 }
 
 STATE = words(abi.STATE_SLOTS)
@@ -92,20 +94,33 @@ def get_num_threads() -> int:
 
 
 def set_target(target: str) -> None:
-    """Choose where calls run: "auto", "serial" or "parallel".
+    """Choose where calls run: "auto", "serial", "parallel" or "cuda".
 
     "auto" runs in parallel from a size on that depends on the op's cost; "parallel" runs in
     parallel whatever the size; "serial" uses the calling thread alone. Results are the same
-    bits everywhere.
+    bits everywhere. Arrays that lie on a GPU are computed there under each of them; "cuda" takes
+    arrays from the host there too, and brings the results back.
 
     Raises
     ------
     ValueError
         If the target is not one of these.
+    RuntimeError
+        If it is "cuda" and there is no GPU to compute on; the message says what is missing.
     """
+    if target == "cuda":
+        from fastact.gpu.driver import driver
+
+        driver()
+    choose(target)
+
+
+def choose(target: str) -> None:
+    """Set the target, whether or not it can compute."""
     if target not in TARGETS:
         raise ValueError(f"target must be one of {', '.join(map(repr, TARGETS))}, got {target!r}")
     STATE[abi.STATE_TARGET] = TARGETS[target]
+    elsewhere.set_reason("target", target == "cuda")
 
 
 def get_target() -> str:
@@ -140,6 +155,6 @@ if HAS_POOL:
 reset_pool()
 set_num_threads(initial_threads()[0])
 try:
-    set_target(os.environ.get("FASTACT_TARGET") or "auto")
+    choose(os.environ.get("FASTACT_TARGET") or "auto")
 except ValueError as _error:
     raise ValueError(f"FASTACT_TARGET: {_error}") from None

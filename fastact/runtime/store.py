@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
-SOURCES = ("numerics", "activations", "rowwise", "compile")
+SOURCES = ("numerics", "activations", "rowwise", "compile", "cuda")
 DIGEST = 32
 
 

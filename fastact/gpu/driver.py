@@ -1,0 +1,176 @@
+"""NVIDIA's driver library through ctypes: the few functions that launching a kernel takes.
+
+No package is needed to run kernels that are in the store. Everything that touches a GPU goes
+through `Driver.call`, so a test puts a stand-in there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from functools import cache
+from typing import Any
+
+LIBRARY = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
+MULTIPROCESSORS, MAJOR, MINOR = 16, 75, 76  # CUdevice_attribute
+DEVICE_ORDINAL = 9  # CUpointer_attribute
+ARGUMENTS, ARGUMENTS_SIZE = 1, 2  # CU_LAUNCH_PARAM_BUFFER_POINTER, ..._SIZE
+NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
+NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
+LEGACY_STREAM = 1  # CU_STREAM_LEGACY; 2 is the default stream of the thread
+
+
+class CudaError(RuntimeError):
+    """The driver refused something."""
+
+
+class CudaUnavailable(RuntimeError):  # noqa: N818
+    """There is no GPU to compute on; the message says what is missing."""
+
+
+def open_library() -> Any:
+    return ctypes.CDLL(LIBRARY)
+
+
+class Driver:
+    """The driver, initialised; functions and contexts per device."""
+
+    def __init__(self, library: Any) -> None:
+        self.library = library
+        self.lock = threading.RLock()
+        self.contexts: dict[int, int] = {}  # device -> its primary context
+        self.functions: dict[tuple[int, str], Any] = {}  # (device, kernel) -> function
+        self.call("cuInit", 0)
+
+    def call(self, name: str, *args: Any) -> None:
+        code = getattr(self.library, name)(*args)
+        if code:
+            text = ctypes.c_char_p()
+            self.library.cuGetErrorString(code, ctypes.byref(text))
+            said = text.value.decode() if text.value else "unknown error"
+            raise CudaError(f"{name}: {said} (CUDA error {code})")
+
+    def number(self, name: str, *args: Any, kind: Any = ctypes.c_int) -> int:
+        """What a function writes through its first argument."""
+        result = kind()
+        self.call(name, ctypes.byref(result), *args)
+        return result.value or 0
+
+    @property
+    def version(self) -> int:
+        """1000 times the major version of CUDA plus 10 times the minor one."""
+        return self.number("cuDriverGetVersion")
+
+    def devices(self) -> int:
+        return self.number("cuDeviceGetCount")
+
+    def name(self, device: int) -> str:
+        text = ctypes.create_string_buffer(128)
+        self.call("cuDeviceGetName", text, 128, device)
+        return text.value.decode()
+
+    def attribute(self, attribute: int, device: int) -> int:
+        return self.number("cuDeviceGetAttribute", attribute, device)
+
+    def capability(self, device: int) -> tuple[int, int]:
+        return self.attribute(MAJOR, device), self.attribute(MINOR, device)
+
+    def device_of(self, address: int) -> int:
+        """The device that holds this address."""
+        return self.number("cuPointerGetAttribute", DEVICE_ORDINAL, ctypes.c_uint64(address))
+
+    def enter(self, device: int) -> bool:
+        """Make the device's primary context current; whether it has to be left again."""
+        context = self.contexts.get(device)
+        if context is None:
+            context = self.number("cuDevicePrimaryCtxRetain", device, kind=ctypes.c_void_p)
+            self.contexts[device] = context
+        if self.number("cuCtxGetCurrent", kind=ctypes.c_void_p) == context:
+            return False
+        self.call("cuCtxPushCurrent_v2", ctypes.c_void_p(context))
+        return True
+
+    def leave(self) -> None:
+        self.number("cuCtxPopCurrent_v2", kind=ctypes.c_void_p)
+
+    def load(self, cubin: bytes, name: str) -> Any:
+        """A function of a module, in the current context; it stays loaded."""
+        module = self.number("cuModuleLoadData", cubin, kind=ctypes.c_void_p)
+        arguments = (ctypes.c_void_p(module), name.encode())
+        return ctypes.c_void_p(self.number("cuModuleGetFunction", *arguments, kind=ctypes.c_void_p))
+
+    def launch(self, function: Any, grid: Any, block: Any, stream: int, packed: bytes) -> None:
+        buffer = ctypes.create_string_buffer(packed, len(packed))
+        size = ctypes.c_size_t(len(packed))
+        extra = (ctypes.c_void_p * 5)(
+            ARGUMENTS, ctypes.addressof(buffer), ARGUMENTS_SIZE, ctypes.addressof(size), 0
+        )
+        self.call(
+            "cuLaunchKernel", function, *grid, *block, 0, ctypes.c_void_p(stream), None, extra
+        )
+
+    def wait_for(self, stream: int, other: int) -> None:
+        """Let a stream wait for what another has been given so far; the host does not wait."""
+        event = ctypes.c_void_p(self.number("cuEventCreate", NO_TIMING, kind=ctypes.c_void_p))
+        self.call("cuEventRecord", event, ctypes.c_void_p(other))
+        self.call("cuStreamWaitEvent", ctypes.c_void_p(stream), event, 0)
+        self.call("cuEventDestroy_v2", event)  # lives on until it has happened
+
+    def allocate(self, size: int, stream: int) -> int:
+        """Memory that is ready when the stream gets there."""
+        return self.number(
+            "cuMemAllocAsync", ctypes.c_size_t(size), ctypes.c_void_p(stream), kind=ctypes.c_uint64
+        )
+
+    def free(self, address: int, stream: int) -> None:
+        self.call("cuMemFreeAsync", ctypes.c_uint64(address), ctypes.c_void_p(stream))
+
+
+def toolkit() -> int:
+    """The major version of the CUDA toolkit that compiles kernels; 0 if there is none."""
+    from importlib import metadata
+
+    for package in ("nvidia-nvvm", "nvidia-cuda-nvcc-cu12"):
+        try:
+            return int(metadata.version(package).split(".")[0])
+        except metadata.PackageNotFoundError:
+            continue
+    return 0
+
+
+def missing() -> str:
+    """What keeps fastact from computing on a GPU, and what to do; "" if nothing does."""
+    from importlib.util import find_spec
+
+    if find_spec("numba_cuda") is None:
+        return "numba-cuda is not installed: pip install 'fastact[cuda]'"
+    try:
+        found = open_driver()
+    except OSError:
+        return f"no NVIDIA driver: {LIBRARY} is not found; install a driver for your GPU"
+    except CudaError as error:
+        return f"the NVIDIA driver does not start: {error}; is there a GPU in this machine?"
+    if not found.devices():
+        return "the NVIDIA driver finds no GPU"
+    needed = toolkit() * 1000
+    if found.version < needed:
+        have = f"{found.version // 1000}.{found.version % 1000 // 10}"
+        return (
+            f"the NVIDIA driver is too old: it supports CUDA {have}, the installed compiler makes "
+            f"code for CUDA {needed // 1000}; install a newer driver, or numba-cuda[cu12]"
+        )
+    return ""
+
+
+@cache
+def open_driver() -> Driver:
+    return Driver(open_library())
+
+
+@cache
+def driver() -> Driver:
+    """The driver, if fastact can compute on a GPU here; else one error that says what to do."""
+    if problem := missing():
+        raise CudaUnavailable(f"no CUDA target: {problem}")
+    return open_driver()

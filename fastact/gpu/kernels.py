@@ -1,0 +1,61 @@
+"""Compiled kernels: from the object store, or compiled now; loaded once per device."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastact.gpu.driver import Driver
+from fastact.gpu.plan import Plan, Slot
+
+
+def stored_name(kernel: Any, cc: tuple[int, int]) -> str:
+    """The name of a kernel in the object store."""
+    from importlib import metadata
+
+    version = metadata.version("numba-cuda")
+    return f"{kernel.name}-sm_{cc[0]}{cc[1]}-{version}"
+
+
+def cubin(kernel: Any, cc: tuple[int, int]) -> bytes:
+    """The machine code of a kernel."""
+    from fastact.runtime.loops import stored
+
+    def build() -> bytes:
+        from fastact.cuda.build import cubin
+
+        return cubin(kernel, cc)
+
+    return stored(stored_name(kernel, cc), build)
+
+
+def function(driver: Driver, device: int, kernel: Any) -> Any:
+    """A kernel on a device, in whose context the caller is."""
+    found = driver.functions.get((device, kernel.name))
+    if found is None:
+        with driver.lock:
+            found = driver.load(cubin(kernel, driver.capability(device)), kernel.name)
+            driver.functions[device, kernel.name] = found
+    return found
+
+
+def letter(kernel: Any, argument: Any) -> str:
+    """The struct code of an argument."""
+    if argument.kind == "index":
+        return "i" if kernel.index == 32 else "q"
+    if argument.kind == "value":
+        return "f" if argument.dtype == "float32" else "d"
+    return "Q"
+
+
+def packer(plan: Plan) -> Callable[[Sequence[int], Sequence[float], int], bytes]:
+    """pack(addresses, values, workspace): the arguments of a launch as the driver wants them."""
+    sources = {"address": "a[{}]", "value": "v[{}]", "workspace": "w"}
+    parts = [
+        sources[x.kind].format(x.number) if isinstance(x, Slot) else repr(x) for x in plan.arguments
+    ]
+    codes = "".join(letter(plan.kernel, a) for a in plan.kernel.arguments)
+    scope = {"pack": struct.Struct("@" + codes).pack}
+    made: Any = eval(f"lambda a, v, w: pack({', '.join(parts)})", scope)
+    return made
