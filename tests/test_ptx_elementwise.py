@@ -32,7 +32,13 @@ def run(op, direction, arrays, parameters, cc=CC, grid=None, perturb=None, **opt
     outputs = {f"out_{name}": output(n, dtype) for name in form.outputs}
     numbers = {p.name: v for p, v in zip(record.parameters, parameters, strict=True)}
     machine = launch(
-        kernel, cc, operands | outputs, numbers | {"size": n}, n, grid, perturb=perturb, **options
+        kernel,
+        cc,
+        operands | outputs,
+        numbers | {"size": n},
+        grid or kernel.grid(n),
+        perturb=perturb,
+        **options,
     )
     for out in outputs.values():
         out.check_written()
@@ -114,7 +120,7 @@ def test_nothing_to_do(dtype):
     kernel = elementwise("sigmoid", "forward", dtype)
     none = np.zeros(0, gpu.DTYPES[dtype])
     operands = {"x": Operand(none), "out_y": Operand(none, role="out")}
-    assert not launch(kernel, CC, operands, {"size": 0}, 0).memory.traffic
+    assert not launch(kernel, CC, operands, {"size": 0}, (1, 1, 1)).memory.traffic
 
 
 @every_dtype
@@ -124,7 +130,7 @@ def test_in_place(alias, dtype):
     arrays = dict(zip(("dy", "x"), ops.operands("backward", ops.mixed(dtype, 300)), strict=True))
     operands = {k: Operand(v, role="inout" if k == alias else "in") for k, v in arrays.items()}
     kernel = elementwise("sigmoid", "backward", dtype)
-    launch(kernel, CC, operands | {"out_dx": operands[alias]}, {"size": 300}, 300)
+    launch(kernel, CC, operands | {"out_dx": operands[alias]}, {"size": 300}, kernel.grid(300))
     expected = cpu("sigmoid", "backward", arrays.values(), ())
     ops.assert_same_bits(operands[alias].result(), expected)
 
@@ -144,7 +150,7 @@ def test_the_contiguous_kernel_needs_alignment():
     kernel = elementwise("relu", "forward", "float32")
     operands = {"x": Operand(np.ones(64, np.float32), lead=4), "out_y": output(64, np.float32)}
     with pytest.raises(Misaligned):
-        launch(kernel, CC, operands, {"size": 64}, 64)
+        launch(kernel, CC, operands, {"size": 64}, (1, 1, 1))
 
 
 # -- strided -------------------------------------------------------------------------------------
@@ -176,7 +182,7 @@ def strided(op, direction, arrays, layout, parameters, out, cc=CC, grid=None):
     numbers |= {f"length_{d}": n for d, n in enumerate(out[1].shape)}
     for name, operand in operands.items():
         numbers |= {f"{name}_stride_{d}": s for d, s in enumerate(operand.strides)}
-    launch(kernel, cc, operands, numbers, out[1].size, grid)
+    launch(kernel, cc, operands, numbers, grid or kernel.grid(out[1].size))
     written = operands[f"out_{form.outputs[0]}"]
     written.check_written()
     return written.result()

@@ -90,11 +90,15 @@ class RowText:
         self.put(f"step = multiply({blocks[1]}, number({count}))")
 
     def row(self) -> None:
+        self.first = "lane == number(0)"
         if self.kernel.way == "block":
-            self.put("row = base")
+            self.put("row = base", "stop = length")
         else:
-            # Threads without a row of their own do the last one once more: all stay together.
+            # Threads without a row of their own do the last one once more, so that all stay
+            # together, but write nothing: an output may be an input that others still read.
             self.put("row = least(add(base, own), subtract(rows, number(1)))")
+            self.put("mine = row == add(base, own)", "stop = length if mine else number(0)")
+            self.first += " and mine"
         self.places()
         if self.kernel.stage == "apply":
             self.combine()
@@ -272,7 +276,7 @@ class RowText:
         """A chunk's maximum and sums, for the next kernel."""
         kernel = self.kernel
         place = "multiply(add(multiply(row, chunks), chunk), PARTIALS)"
-        with self.under("if lane == number(0):"):
+        with self.under(f"if {self.first}:"):
             self.put(f"there = at_computing(partials, {place})")
             self.put(f"store_computing(there, number(0), {'m' if self.need.top else 'ZERO'})")
             for j in self.sums:
@@ -438,7 +442,7 @@ class RowText:
         kind = result.dtype or "own"
         if self.need.label:
             self.put("result = result if label_value >= 0 else FINISH_ZERO")
-        first = "lane == number(0)"
+        first = self.first
         if self.kernel.stage == "apply" and self.op.apply:
             first += " and cuda.blockIdx.y == 0"
         with self.under(f"if {first}:"):
@@ -464,11 +468,11 @@ class RowText:
             for v in range(self.kernel.vectors):
                 entries = [f"{name}_{v}_{j}" for j in range(self.kernel.width)]
                 if self.kernel.aligned:
-                    with self.under(f"if at_{v}_0 < length:"):
+                    with self.under(f"if at_{v}_0 < stop:"):
                         self.put(f"store_vector(row_{name}, vector_{v}, ({', '.join(entries)}))")
                     continue
                 for j, entry in enumerate(entries):
-                    with self.under(f"if at_{v}_{j} < length:"):
+                    with self.under(f"if at_{v}_{j} < stop:"):
                         at = f"multiply(at_{v}_{j}, {name}_inner)"
                         self.put(f"store_own(row_{name}, {at}, {entry})")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,18 @@ from ptx.run import Run
 THREADS_AT_ONCE = 1 << 14
 
 
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Decoding makes thousands of small functions; a collection walks all that Numba holds."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 class Machine:
     """One launch of one kernel.
 
@@ -23,12 +37,20 @@ class Machine:
         PTX text, or what `parse` made of it.
     perturb
         A seed: results of approximate instructions fall anywhere within their bounds.
+    memory
+        That of an earlier launch, whose buffers this one goes on with.
     """
 
-    def __init__(self, module: Module | str, kernel: str | None = None, perturb: Any = None):
+    def __init__(
+        self,
+        module: Module | str,
+        kernel: str | None = None,
+        perturb: Any = None,
+        memory: GlobalMemory | None = None,
+    ) -> None:
         self.module = parse(module) if isinstance(module, str) else module
         self.kernel = self.module.entries[kernel] if kernel else self.module.entry
-        self.memory = GlobalMemory()
+        self.memory = memory or GlobalMemory()
         self.generator = None if perturb is None else np.random.default_rng(perturb)
         self.constants: dict[str, int] = {}
         for variable in self.module.variables:
@@ -56,7 +78,7 @@ class Machine:
         blocks = np.arange(int(np.prod(grid3))) if order is None else np.asarray(order)
         threads = int(np.prod(block3))
         chunk = together or max(1, THREADS_AT_ONCE // threads)
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), no_collection():
             for start in range(0, len(blocks), chunk):
                 Run(self, parameters, grid3, block3, blocks[start : start + chunk], shared).go()
 
