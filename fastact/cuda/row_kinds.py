@@ -35,6 +35,7 @@ WARP_BLOCK = 256  # threads of a block in which every warp has rows of its own
 WARP_LONGEST = 1024  # entries of a row that one warp, or 32 lanes of a column, take
 HELD_BYTES = 128  # of operands in the computing dtype that a thread of a block holds
 LARGEST_BLOCK = 1024
+MOST_ALONG_Y = 65535  # blocks of a grid (CUDA programming guide, technical specifications)
 CHUNK_BLOCK = 512  # threads for a chunk of a long row
 
 
@@ -150,12 +151,13 @@ class Rows:
         return max(1, -(-length // self.span)) if self.stage != "whole" else 1
 
     def grid(self, rows: int, length: int = 1, most: int = 1 << 20) -> tuple[int, int, int]:
-        """Blocks for so many rows. Any number along x computes all rows; y is the chunks, of
-        which a value without outputs along the row needs one.
+        """Blocks for so many rows. Any number along x computes all rows; y and z are the chunks,
+        of which a value without outputs along the row needs one.
         """
         cut = self.stage == "partial" or bool(self.op.apply)
         pieces = self.chunks(length) if cut else 1
-        return (max(1, min(-(-rows // self.rows_per_block), most)), pieces, 1)
+        layers = -(-pieces // MOST_ALONG_Y)
+        return (max(1, min(-(-rows // self.rows_per_block), most)), -(-pieces // layers), layers)
 
     def resident_blocks(self, cc: tuple[int, int]) -> int:
         """Blocks that a multiprocessor must be able to hold: half of all threads, at least."""

@@ -90,29 +90,24 @@ class RowText:
         self.put(f"step = multiply({blocks[1]}, number({count}))")
 
     def row(self) -> None:
-        self.first = "lane == number(0)"
-        if self.kernel.way == "block":
-            self.put("row = base", "stop = length")
-        else:
-            # Threads without a row of their own do the last one once more, so that all stay
-            # together, but write nothing: an output may be an input that others still read.
-            self.put("row = least(add(base, own), subtract(rows, number(1)))")
-            self.put("mine = row == add(base, own)", "stop = length if mine else number(0)")
-            self.first += " and mine"
+        # Threads without a row of their own do the last one once more, so that all stay together,
+        # but write nothing: an output may be an input that others still read.
+        own = "base" if self.kernel.way == "block" else "add(base, own)"
+        self.put(f"row = least({own}, subtract(rows, number(1)))", f"mine = row == {own}")
+        if self.kernel.stage != "whole":
+            self.chunk()
+        self.put("stop = length if mine else number(0)")
         self.places()
         if self.kernel.stage == "apply":
             self.combine()
             self.finish()
             if self.op.apply:
-                self.put("chunk = index(cuda.blockIdx.y)")
                 self.first_entry("chunk")
                 self.load()
                 self.prepare()
                 self.weights()
                 self.apply()
             return
-        if self.kernel.stage == "partial":
-            self.put("chunk = index(cuda.blockIdx.y)")
         self.first_entry("chunk" if self.kernel.stage == "partial" else "")
         self.load()
         self.maximum()
@@ -125,6 +120,15 @@ class RowText:
         self.finish()
         if self.op.apply:
             self.apply()
+
+    def chunk(self) -> None:
+        """Which chunk of the row; where there are more blocks than chunks, the last once more."""
+        self.put(
+            "turn = add(multiply(index(cuda.blockIdx.z), index(cuda.gridDim.y)), "
+            "index(cuda.blockIdx.y))",
+            "chunk = least(turn, subtract(chunks, number(1)))",
+            "mine = mine and chunk == turn",
+        )
 
     def places(self) -> None:
         """Where the operands' rows begin, and the operands with one value per row."""
@@ -276,7 +280,7 @@ class RowText:
         """A chunk's maximum and sums, for the next kernel."""
         kernel = self.kernel
         place = "multiply(add(multiply(row, chunks), chunk), PARTIALS)"
-        with self.under(f"if {self.first}:"):
+        with self.under("if lane == number(0) and mine:"):
             self.put(f"there = at_computing(partials, {place})")
             self.put(f"store_computing(there, number(0), {'m' if self.need.top else 'ZERO'})")
             for j in self.sums:
@@ -442,9 +446,9 @@ class RowText:
         kind = result.dtype or "own"
         if self.need.label:
             self.put("result = result if label_value >= 0 else FINISH_ZERO")
-        first = self.first
-        if self.kernel.stage == "apply" and self.op.apply:
-            first += " and cuda.blockIdx.y == 0"
+        first = "lane == number(0) and mine"
+        if self.kernel.stage == "apply":
+            first += " and chunk == number(0)"
         with self.under(f"if {first}:"):
             stored = "result" if kind == "float64" else "close(result)"
             if kind == "float64" and self.kernel.finishing == "float32":
