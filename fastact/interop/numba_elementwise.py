@@ -16,7 +16,6 @@ from numba.np.numpy_support import from_dtype
 
 from fastact.activations.directions import Direction
 from fastact.activations.record import Activation
-from fastact.compile.build import scalar_program
 from fastact.compile.kernels import VECTOR_WIDTH
 from fastact.interop.addresses import elementwise_key
 from fastact.interop.numba_arrays import Operands, Result, broadcast, number, run
@@ -93,6 +92,9 @@ def scalar_call(
 
 @cache
 def compiled_scalar(record: Activation, direction: Direction, dtype: np.dtype[Any]) -> Any:
+    # not before it is needed: compiling fastact's own code is what may import Numba first
+    from fastact.compile.build import scalar_program
+
     return scalar_program(record, direction, dtype.name)
 
 

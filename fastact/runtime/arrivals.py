@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib.abc import MetaPathFinder
-from importlib.util import find_spec
 from typing import Any
 
 
@@ -19,20 +18,21 @@ class Arrivals(MetaPathFinder):
         self.actions: dict[str, list[Callable[[], None]]] = {}
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
-        actions = self.actions.pop(fullname, None)
-        if actions is None:
+        if fullname not in self.actions:
             return None
-        if not self.actions:
-            sys.meta_path.remove(self)
-        spec = find_spec(fullname)
+        finders = (f for f in sys.meta_path if f is not self)
+        spec = next((s for f in finders if (s := f.find_spec(fullname, path, target))), None)
         loader: Any = spec and spec.loader
         if loader is not None:
             execute = loader.exec_module
 
             def exec_module(module: Any) -> None:
                 execute(module)
-                for action in actions:
+                # only now: a spec may be asked for without an import
+                for action in self.actions.pop(fullname, ()):
                     action()
+                if not self.actions and self in sys.meta_path:
+                    sys.meta_path.remove(self)
 
             loader.exec_module = exec_module
         return spec
