@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from fastact.cli.bench import bench
+from fastact.cli.doctor import doctor
 from fastact.cli.gallery import gallery
 from fastact.cli.info import info
 from fastact.cli.laboratory import lab
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.command("bench")(bench)
 app.command("list")(list_ops)
+app.command("doctor")(doctor)
 app.command("plot")(plot)
 app.command("lab")(lab)
 app.command("gallery")(gallery)
