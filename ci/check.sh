@@ -29,5 +29,10 @@ echo "+ generated files"
 "$python" ci/report.py --check
 "$python" -m fastact.cli gallery --check
 
+echo "+ documentation"
+FASTACT_SITE=$(mktemp -d)
+export FASTACT_SITE # tests/test_site.py looks at it in a browser, where there is one
+"$python" -m mkdocs build --quiet --strict --site-dir "$FASTACT_SITE"
+
 echo "+ $test_command"
 eval "$test_command"

@@ -152,10 +152,42 @@ def test_rows(op):
     (axes,) = fa.plot(op, show=False).axes
     drawn = list(lines(axes).values())
     x = drawn[0].get_xdata()
-    rows = np.column_stack([x, *(np.full_like(x, v) for v in figures.ROW)])
-    y = fa.get(op)(rows)
-    np.testing.assert_array_equal(drawn[0].get_ydata(), y[:, 0] if y.ndim == 2 else y)
-    assert len(drawn) == (3 if y.ndim == 2 else 2)
+    y = figures.row_values(op, np.column_stack([x, *(np.full_like(x, v) for v in figures.ROW)]))
+    expected = y.T if y.ndim == 2 else y[None]
+    assert len(drawn) == len(expected)
+    for line, values in zip(drawn, expected, strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), values)
+
+
+def test_rows_of_softmax_are_probabilities():
+    for op in ("softmax", "softmin"):
+        (axes,) = fa.plot(op, show=False).axes
+        total = sum(line.get_ydata() for line in lines(axes).values())
+        np.testing.assert_allclose(total, 1.0, rtol=1e-12)
+
+
+@pytest.mark.parametrize("op", [n for n in fa.names() if figures.is_pair(n)])
+def test_pairs(op):
+    """The lines are the op, and the derivative is that of the lines."""
+    left, right = fa.plot(op, show=False).axes
+    assert len(lines(left)) == len(lines(right)) == 3
+    for label, drawn in lines(left).items():
+        x, y = drawn.get_data()
+        slope = lines(right)[label].get_ydata()
+        middle = np.gradient(y, x)[1:-1]
+        smooth = np.abs(middle - slope[1:-1]) < 2e-3
+        assert smooth.mean() > 0.98  # all but at kinks
+
+
+@pytest.mark.parametrize("op", [n for n in fa.names() if figures.is_loss(n)])
+def test_losses(op):
+    left, right = fa.plot(op, show=False).axes
+    assert len(lines(left)) == 3
+    for label, drawn in lines(left).items():
+        x, y = drawn.get_data()
+        assert (y >= 0).all()
+        slope = lines(right)[label].get_ydata()
+        np.testing.assert_allclose(np.gradient(y, x)[1:-1], slope[1:-1], atol=2e-3)
 
 
 def test_errors_beside_peers():

@@ -99,10 +99,17 @@ def facts(name: str) -> Facts:
         mean,
         kinks,
         any(abs(a - b) > 1e-6 for a, b in sides),
-        record.odd,
+        is_odd(record),
         op.backward_from_output is not None,
         domain,
     )
+
+
+def is_odd(record: Any) -> bool:
+    """Whether f(-x) = -f(x) with default parameters."""
+    if isinstance(record.odd, str):
+        return bool(eval(record.odd, {"__builtins__": {}}, record.parameter_values()))
+    return bool(record.odd)
 
 
 def mean_of(op: Any, record: Any) -> float:

@@ -11,7 +11,7 @@ from fastact.measure.catalogue import directions_of
 from fastact.measure.display import ACCURACY_COLUMNS, error, number, times
 from fastact.measure.results import PEERS, Timing
 from fastact.plotting.curves import family, is_elementwise
-from fastact.plotting.figures import drawable, is_row
+from fastact.plotting.figures import drawable, is_pair, is_row
 
 MADE = "<!-- made by `fastact gallery`; do not edit -->"
 IN_CACHE = 16 << 10
@@ -35,13 +35,18 @@ def titles() -> list[tuple[str, list[str]]]:
     """The ops by kind, in the order of `fastact.names()`."""
     groups: dict[str, list[str]] = {
         "Of each element": [],
+        "Of two arrays": [],
         "Along an axis": [],
         "Losses and others": [],
     }
-    kinds = iter(groups)
-    elementwise, along, other = kinds
+    elementwise, paired, along, other = groups
     for name in fa.names():
-        kind = elementwise if is_elementwise(name) else along if is_row(name) else other
+        if is_elementwise(name):
+            kind = elementwise
+        elif is_pair(name):
+            kind = paired
+        else:
+            kind = along if is_row(name) else other
         groups[kind].append(name)
     return [(kind, names) for kind, names in groups.items() if names]
 
@@ -115,7 +120,7 @@ def judgement(name: str) -> Iterator[str]:
 def stated(name: str) -> list[str]:
     """The largest errors that the record states."""
     rows = []
-    for dtype, value in fa.get(name).record.accuracy.items():
+    for dtype, value in getattr(fa.get(name).record, "accuracy", {}).items():
         if hasattr(value, "forward"):
             rows.append((dtype, f"{value.forward:g}", f"{value.grad:g}"))
         else:
@@ -196,8 +201,9 @@ def page(name: str, results: dict[str, Any]) -> str:
         )
         lines += [f"![{shows}](pictures/{file}.svg)", ""]
     lines += [*definition(name), *judgement(name)]
-    if record.stable_note:
-        lines += ["## How it is computed", "", sentence(record.stable_note), ""]
+    note = getattr(record, "stable_note", "")
+    if note:
+        lines += ["## How it is computed", "", sentence(note), ""]
     lines += ["## Accuracy", "", *stated(name), ""]
     beside = measured(name, results)
     lines += [*(beside or [UNMEASURED.format(name=name)]), ""]

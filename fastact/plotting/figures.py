@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ Request = tuple[str, dict[str, float]]  # an op and its parameters
 ROW = (1.0, -1.0)  # the fixed entries of a row whose first entry moves
 CLASSES = (0, 1, 2)  # of that row
 TARGETS = (0.0, 0.5, 1.0)
+# Values of one array of an op of two, while the other moves.
+FIXED = {"a": (-1.0, 1.0, 2.0), "weight": (0.0, 0.25, 0.5), "b": (-2.0, 0.0, 2.0)}
 
 
 def curves_of(requests: Sequence[Request], span: tuple[float, float] | None) -> list[Curve]:
@@ -89,20 +92,61 @@ def row(figure: Any, name: str, theme: Theme) -> None:
     op = fa.get(name)
     x = np.linspace(-6.0, 6.0, 241)
     rows = np.column_stack([x, *(np.full_like(x, v) for v in ROW)])
-    y = op(rows)
+    y = row_values(name, rows)
     results = y.T if y.ndim == 2 else y[None]
     for k, result in enumerate(results):
         entry = f"entry {k + 1} of {name}" if len(results) > 1 else name
         axes.plot(x, result, label=entry, **line(theme, k, len(x)))
-    if len(results) == 1:
-        slope = op.backward(np.ones_like(x), rows)[:, 0]
-        axes.plot(x, slope, label="derivative by x", **line(theme, 1, len(x)))
     axes.set_xlim(x[0], x[-1])
     axes.grid(True)
     axes.set_xlabel("x")
     axes.legend(loc="best", fontsize=9)
+    where = " (second row of a matrix)" if getattr(op.record, "causal", False) else ""
     fixed = ", ".join(fixed_entries())
-    axes.set_title(f"{name} of the row (x, {fixed}):  {op.formula}", fontsize=10)
+    axes.set_title(f"{name} of the row (x, {fixed}){where}:  {op.formula}", fontsize=10)
+
+
+def row_values(name: str, rows: Any) -> Any:
+    """A row op of these rows, its results along the last axis."""
+    op = fa.get(name)
+    if getattr(op.record, "causal", False):
+        return op(np.repeat(rows[:, None], rows.shape[1], axis=1))[:, 1]
+    if getattr(op.record, "groups", False):
+        return op(rows, groups=1)
+    return op(rows)
+
+
+def pair(figure: Any, name: str, theme: Theme) -> None:
+    """An op of two arrays by one of them, for several values of the other."""
+    panels = figure.subplots(1, 2)
+    names = fa.get(name).form.arrays
+    fixed = names[0] if names[0] in FIXED else names[1]
+    moving = names[1 - names.index(fixed)]
+    x = np.linspace(-6.0, 6.0, 601)
+    for k, value in enumerate(FIXED[fixed]):
+        values = {moving: x, fixed: np.full_like(x, value)}
+        y, partials = pair_values(name, values[names[0]], values[names[1]])
+        label = f"{fixed} = {value:g}".replace("-", "−")
+        shown = y, partials[names.index(moving)]
+        for axes, part in zip(panels, shown, strict=True):
+            axes.plot(x, part, label=label, **line(theme, k, len(x)))
+    for axes, title in zip(panels, (name, f"its derivative by {moving}"), strict=True):
+        axes.set_xlim(x[0], x[-1])
+        axes.grid(True)
+        axes.set_xlabel(moving)
+        axes.set_title(f"{title}:  {fa.get(name).formula}" if title == name else title, fontsize=10)
+    panels[0].legend(loc="best", fontsize=9)
+
+
+def pair_values(name: str, first: Any, second: Any) -> tuple[Any, tuple[Any, Any]]:
+    """An op of two arrays, or of their halves side by side, and both partials."""
+    op = fa.get(name)
+    ones = np.ones_like(first)
+    if "axis" not in signature(op.forward).parameters:
+        return op(first, second), op.backward(ones, first, second)
+    halves = np.stack([first, second], axis=-1)
+    partials = op.backward(ones[:, None], halves)
+    return op(halves)[:, 0], (partials[:, 0], partials[:, 1])
 
 
 def loss(figure: Any, name: str, theme: Theme) -> None:
@@ -145,10 +189,17 @@ def is_row(name: str) -> bool:
     return getattr(fa.get(name).record, "inputs", ()) == ("x",)
 
 
+def is_pair(name: str) -> bool:
+    """Whether an op takes two arrays."""
+    return hasattr(fa.get(name).record, "form")
+
+
 def alone(name: str) -> Any:
     """What draws an op that has a figure of its own; None for one that is drawn as a curve."""
     if is_row(name):
         return partial(row, name=name), (7.2, 4.4)
+    if is_pair(name):
+        return partial(pair, name=name), (10.5, 4.4)
     if is_loss(name):
         return partial(loss, name=name), (10.5, 4.4)
     return None

@@ -108,10 +108,10 @@ def adaptive(svg: str) -> str:
     light = (LIGHT.paper, LIGHT.ink, LIGHT.faint, LIGHT.shade, *LIGHT.lines)
     dark = (DARK.paper, DARK.ink, DARK.faint, DARK.shade, *DARK.lines)
     rules = "".join(
-        f'[style*="{part}: {a}"]{{{part}:{b}!important}}'
+        f'[style*="{part}: {a}"],[{part}="{a}"]{{{part}:{b}!important}}'
         for a, b in zip(light, dark, strict=True)
         for part in ("fill", "stroke")
-        if f"{part}: {a}" in svg
+        if f"{part}: {a}" in svg or f'{part}="{a}"' in svg
     )
     style = f"<style>@media (prefers-color-scheme: dark){{{rules}}}</style>"
     return re.sub(r"(<svg\b[^>]*>)", lambda m: m[1] + style, svg, count=1)
