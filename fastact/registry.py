@@ -21,6 +21,7 @@ from fastact.activations import (
 from fastact.activations.combinations import paired_ops
 from fastact.activations.directions import DIRECTIONS
 from fastact.activations.paired import Paired
+from fastact.activations.presets import Absent, entry, plain, renamed
 from fastact.activations.record import Activation
 from fastact.rowwise import logarithmic, maxout, softmax, sparsemax
 from fastact.rowwise.losses import LOSSES
@@ -92,19 +93,55 @@ def names() -> tuple[str, ...]:
     return (*RECORDS, *PAIRED, *ROW_FAMILIES, *LOSS_RECORDS)
 
 
+def elementwise_op(record: Activation) -> Op:
+    """The op of a record, with the functions of all directions."""
+    has = directions_of(record)
+    return Op(record, {d.name: function(record, d) if d in has else None for d in ALL})
+
+
+def named_as(name: str, like: str) -> Op:
+    """The op that another library means by a name, with its parameter names and defaults."""
+    found = entry(like, name)
+    if isinstance(found, Absent):
+        raise KeyError(f"{name} of {like} cannot be expressed here: {found.reason}")
+    if found is None:
+        spelled = {plain(n): n for n in names()} | {plain(a): n for a, n in ALIASES.items()}
+        return get(spelled.get(plain(name), name))
+    if found.op not in RECORDS:
+        return get(found.op)
+    record = renamed(RECORDS[found.op], found, like)
+    return elementwise_op(record) if record.like else get(found.op)
+
+
 @cache
-def get(name: str) -> Op:
+def get(name: str, like: str | None = None) -> Op:
     """The op of this name or alias: its parameters, formula, kinks, accuracy and functions.
+
+    With `like` ("torch", "keras", "jax", "tensorflow" or "onnx") it is the op that this library
+    means by the name, in any spelling, with the library's parameter names and defaults. Where
+    the library has no such op, or the same one, it is fastact's own.
 
     Raises
     ------
     KeyError
-        If there is none; the message lists names that are close.
+        If there is none; the message lists names that are close, or why the library's op cannot
+        be expressed.
+    ValueError
+        If `like` names no library known here.
+
+    Examples
+    --------
+    >>> import fastact as fa
+    >>> fa.get("leaky_relu", like="keras").defaults
+    (0.2,)
+    >>> fa.get("HardSigmoid", like="onnx")([-3.0, 0.0, 1.0], alpha=0.25)
+    array([0.  , 0.5 , 0.75])
     """
+    if like is not None:
+        return named_as(name, like)
     record = RECORDS.get(ALIASES.get(name, name))
     if record is not None:
-        has = directions_of(record)
-        return Op(record, {d.name: function(record, d) if d in has else None for d in ALL})
+        return elementwise_op(record)
     pair = PAIRED.get(ALIASES.get(name, name))
     if pair is not None:
         return Op(pair, {d.name: paired_function(pair, d) for d in directions_of(pair)})

@@ -17,7 +17,8 @@ from fastact.activations.record import Activation
 
 MAY_BE_EMPTY = {
     "parameters", "grad_from_output", "output_note", "kinks", "kink_note", "stable",
-    "stable_note", "scipy", "torch", "aliases", "odd", "constraint", "parameter_grads", "joint",
+    "stable_note", "scipy", "torch", "aliases", "odd", "constraint", "parameter_grads", "like",
+    "joint",
 }  # fmt: skip
 TORCH_GRAD = {"hard_sigmoid": 1e-7}  # PyTorch's 1/6 has the digits of a float32
 op = pytest.mark.parametrize("op", ops.ELEMENTWISE)

@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fastact.activations.directions import Direction, Result
-from fastact.activations.record import Activation, Parameter
+from fastact.activations.record import Accuracy, Activation, Parameter
 from fastact.numerics.language import Scalar
+
+ONE_PRODUCT = Accuracy(0.0, 0.5)
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Form:
     backward: Direction
     inner: str  # what the activation is applied to
     outer: str = "{0}"  # what is done with its value
+    roundings: Accuracy = ONE_PRODUCT  # ulp that products add to the activation's error
     torch: str = ""  # PyTorch's form, where it does not follow from the activation's
     stands_for: str = ""  # the parameter of the activation that the second array is
 
@@ -61,6 +64,7 @@ GATE = Form(
     ),
     inner="b",
     outer="a * ({0})",
+    roundings=Accuracy(1.0, 2.0),
 )
 BIAS = Form(
     arrays=("x", "b"),
@@ -136,6 +140,22 @@ class Paired:
         """PyTorch's form; the two arrays, torch, F and parameters in scope."""
         form = self.activation.torch.replace(", out=out", "")
         return self.form.torch or self.form.written(form)
+
+    @property
+    def accuracy(self) -> dict[str, Accuracy]:
+        """The largest error of the value and of the partials before they are summed."""
+        more = self.form.roundings
+        return {
+            dtype: Accuracy(inner.forward + more.forward, inner.grad + more.grad)
+            for dtype, inner in self.activation.accuracy.items()
+        }
+
+    @property
+    def stable_note(self) -> str:
+        """How it is computed."""
+        sums = "sums run in short chains that are added up in float64, in a fixed order"
+        own = f"from the scalars of {self.activation.name}, both partials in one pass"
+        return f"{own}; {sums}" if self.form.backward.results else own
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:

@@ -65,6 +65,7 @@ class Activation:
     torch: str = ""  # PyTorch's form, if it has one; x, out, torch and F in scope
     odd: bool | str = False  # f(-x) = -f(x): always, never, or where this holds of the parameters
     aliases: tuple[str, ...] = field(default=())
+    like: str = ""  # the library whose parameter names and defaults these are
 
     @property
     def scalars(self) -> dict[str, Scalar]:

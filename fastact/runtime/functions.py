@@ -251,7 +251,7 @@ def function(record: Pointwise, direction: Direction) -> Callable[..., Any]:
     else:
         made.__doc__ = docstring(record, direction)
     made.__module__ = "fastact"
-    if isinstance(record, Activation):
+    if isinstance(record, Activation) and not record.like:
         announce(made, record, direction)
     return made
 

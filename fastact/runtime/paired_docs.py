@@ -79,7 +79,7 @@ def assembled(
     one = f"Vector-Jacobian product of `{op.name}`: both partials in one pass."
     inner = op.activation
     errors = "; ".join(
-        f"{t}: forward {a.forward:g}, derivative {a.grad:g}" for t, a in inner.accuracy.items()
+        f"{t}: forward {a.forward:g}, partials {a.grad:g}" for t, a in op.accuracy.items()
     )
     df, ds = op.derivative.split(", ")
     return wrapped(
@@ -108,10 +108,10 @@ def assembled(
             "Notes",
             "-----",
             op.form.shapes,
-            f"Largest error in ulp, of `{inner.name}`: {errors}; every product and sum beside it "
-            "rounds once, in float32 for half types. Where partials are summed, float32 sums run "
-            "in short chains that are added up in float64, in a fixed order. Limits at -inf and "
-            f"inf, and values at kinks, are those of `{inner.name}`; nan gives nan.",
+            f"Largest error in ulp, before anything is summed: {errors}. Half types are computed "
+            "in float32. Where partials are summed, float32 sums run in short chains that are "
+            "added up in float64, in a fixed order. Limits and values at kinks are those of "
+            f"`{inner.name}`; nan gives nan.",
             "",
             "References",
             "----------",
