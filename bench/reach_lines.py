@@ -16,7 +16,7 @@ from reach_works import Key
 
 import fastact as fa
 from fastact.measure.cases import Case
-from fastact.measure.catalogue import is_loss, is_rowwise
+from fastact.measure.catalogue import is_loss, is_paired, is_rowwise
 from fastact.measure.timing import Timings
 
 Pairs = tuple[tuple[Key, Key], ...]
@@ -81,7 +81,7 @@ class Line:
         }
 
 
-ELEMENTWISE = tuple(n for n in fa.names() if not is_rowwise(n) and not is_loss(n))
+ELEMENTWISE = tuple(n for n in fa.names() if not (is_rowwise(n) or is_loss(n) or is_paired(n)))
 EXPONENTIAL = ("sigmoid", "bipolar_sigmoid", "tanh", "elu", "swish")
 
 
@@ -99,9 +99,9 @@ def elementwise(
     return [Case(op, direction, dtype, (size,)) for op in ops]
 
 
-def against_torch(target: float, case: Case) -> Line:
+def against_torch(target: float, case: Case, issue: int = 2) -> Line:
     return Line(
-        2,
+        issue,
         f"{case.label} {case.dtype}, 1 thread, against torch with out=",
         target,
         smallest,
@@ -223,6 +223,20 @@ ROW_LINES = [
 ]
 
 
+def gate(op: str, direction: str) -> Line:
+    """A gated op against the PyTorch expression of the same."""
+    case = Case(op, direction, shape=(IN_CACHE,))
+    return Line(
+        5,
+        f"{op} {direction} float32, 1 thread, against the torch expression",
+        2.0,
+        smallest,
+        ((Key(f"torch gate {direction}", case), Key(f"gate {direction}", case)),),
+    )
+
+
+HARD = ("hard_tanh", "hard_sigmoid", "hard_swish", "hard_shrink")
+BIASED = Case("bias_gelu", shape=(LARGE // 1024, 1024))
 NUMPY_STARTS = Key("import numpy")
 
 LINES: list[Line] = [
@@ -241,6 +255,16 @@ LINES: list[Line] = [
     *(
         against_torch(1.5, Case("softmax", shape=(IN_CACHE // row, row), axis=-1))
         for row in (128, 1024)
+    ),
+    against_torch(4.0, Case("selu", shape=(IN_CACHE,)), 5),
+    *(against_torch(1.0, Case(op, shape=(IN_CACHE,)), 5) for op in HARD),
+    *(gate(op, d) for op in ("swiglu", "geglu") for d in ("forward", "backward")),
+    Line(
+        5,
+        "bias_gelu float32 16 Mi, all cores, against torch add, then gelu",
+        2.0,
+        smallest,
+        ((Key("torch bias", BIASED), Key("bias", BIASED)),),
     ),
     Line(
         2,

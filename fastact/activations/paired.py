@@ -165,6 +165,10 @@ class Paired:
     def constraint(self) -> str:
         return "" if self.form.stands_for else self.activation.constraint
 
+    def parameter_values(self) -> dict[str, float]:
+        """The default parameters by name."""
+        return {p.name: p.default for p in self.parameters}
+
     @property
     def defaults(self) -> tuple[float, ...]:
         return tuple(p.default for p in self.parameters)
