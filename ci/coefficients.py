@@ -155,6 +155,8 @@ EXPONENTIAL = "fastact.numerics.exponential"
 LOGARITHM = "fastact.numerics.logarithm"
 HYPERBOLIC = "fastact.numerics.hyperbolic"
 ERROR_FUNCTION = "fastact.numerics.error_function"
+LOGSUM = "fastact.numerics.logsum"
+SMOOTH = "fastact.activations.smooth"
 RECIPROCAL = "fastact.numerics.reciprocal"
 EXACT = "fastact.numerics.exact"
 EXPONENTIAL_LINEAR = "fastact.activations.exponential_linear"
@@ -221,6 +223,16 @@ def slope_over_line(a: mp.mpf, k: mp.mpf) -> mp.mpf:
     return 2 * slope_without_root(a)
 
 
+def tanh_difference(square: mp.mpf) -> mp.mpf:
+    return -tanh_series(square)
+
+
+def parts(value: mp.mpf) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """A constant of each dtype, and what rounding took from it."""
+    nearest = [rounded(value, kind) for kind in KIND.values()]
+    return tuple(map(float, nearest)), tuple(float(value - v) for v in nearest)
+
+
 def both(low: mp.mpf, high: mp.mpf) -> dict[str, tuple[mp.mpf, mp.mpf]]:
     return {"single": (low, high), "double": (low, high)}
 
@@ -275,6 +287,30 @@ FITS = (
         interval={t: (mp.mpf(0), a**2) for t, a in TANH_SPLIT.items()},
         degree={"single": 6, "double": 10},
     ),
+    Fit(
+        HYPERBOLIC,
+        "TANH_DIFFERENCE",
+        target=tanh_difference,
+        weight=lambda square: 1 / tanh_difference(square),
+        interval=both(mp.mpf(0), mp.mpf(1)),
+        degree={"single": 7, "double": 15},
+    ),
+    Fit(
+        LOGSUM,
+        "LOG_COMPLEMENT",
+        target=lambda w: (-mp.log1p(-w) / w - 1) / w,
+        weight=lambda w: w * w / -mp.log1p(-w),
+        interval=both(mp.mpf(0), mp.mpf(1) / 2),
+        degree={"single": 8, "double": 19},
+    ),
+    Fit(
+        LOGSUM,
+        "LOG_RATIO",
+        target=lambda x: mp.log(-mp.expm1(-x) / x) / x,
+        weight=lambda x: x / mp.log(-mp.expm1(-x)),
+        interval=both(mp.mpf(0), mp.log(2) * mp.mpf(1.0001)),
+        degree={"single": 3, "double": 8},
+    ),
     half_line("TAIL", tail_over_h, "single", 9),
     half_line("TAIL", tail_over_h, "double", 23),
     half_line("SLOPE", slope_over_line, "single", 8),
@@ -313,6 +349,10 @@ def two_parts(module: str, name: str, value: mp.mpf) -> tuple[tuple[str, str, tu
 
 SEED, STEP = seed_and_step()
 SCALE, DEPTH = selu_constants()
+QUICK, QUICK_TAIL = parts(mp.mpf("1.702"))
+CUBIC, CUBIC_TAIL = parts(2 * mp.sqrt(2 / mp.pi) * mp.mpf("0.044715"))
+# few enough digits for LINEAR minus a sum that has it as a term to be exact
+LINEAR = [mp.nint(2 * mp.sqrt(2 / mp.pi) * 2**k) / 2**k for k in (20, 47)]
 LN2 = {dtype: rounded(mp.log(2), kind) for dtype, kind in KIND.items()}
 CONSTANTS = (
     (EXPONENTIAL, "LOG2E", float(1 / mp.log(2))),
@@ -321,6 +361,12 @@ CONSTANTS = (
     (HYPERBOLIC, "MINUS_TWO_LOG2E", float(-2 / mp.log(2))),
     (HYPERBOLIC, "HALF_LN2", tuple(float(v / 2) for v in LN2.values())),
     (ERROR_FUNCTION, "ROOT_REST", float(ROOT - mp.mpf(0.75))),
+    (SMOOTH, "QUICK", QUICK),
+    (SMOOTH, "QUICK_TAIL", QUICK_TAIL),
+    (SMOOTH, "LINEAR", tuple(map(float, LINEAR))),
+    (SMOOTH, "LINEAR_TAIL", tuple(float(2 * mp.sqrt(2 / mp.pi) - v) for v in LINEAR)),
+    (SMOOTH, "CUBIC", CUBIC),
+    (SMOOTH, "CUBIC_TAIL", CUBIC_TAIL),
     (RECIPROCAL, "SEED", SEED),
     (RECIPROCAL, "STEP", STEP),
     *two_parts(EXACT, "SIXTH", mp.mpf(1) / 6),

@@ -12,6 +12,8 @@ from fastact.activations import (
     exponential_linear,
     gaussian,
     hard,
+    logarithmic,
+    mish,
     rectifiers,
     saturating,
     shrink,
@@ -23,7 +25,8 @@ from fastact.activations.directions import DIRECTIONS
 from fastact.activations.paired import Paired
 from fastact.activations.presets import Absent, entry, plain, renamed
 from fastact.activations.record import Activation
-from fastact.rowwise import logarithmic, maxout, softmax, sparsemax
+from fastact.rowwise import logarithmic as logarithmic_rows
+from fastact.rowwise import maxout, softmax, sparsemax
 from fastact.rowwise.losses import LOSSES
 from fastact.rowwise.record import Loss, RowOp
 from fastact.runtime.functions import directions_of, function
@@ -43,12 +46,14 @@ RECORDS: dict[str, Activation] = {
         algebraic,
         smooth,
         gaussian,
+        mish,
+        logarithmic,
     )
     for record in family.RECORDS
 }
 PAIRED: dict[str, Paired] = {op.name: op for op in paired_ops(RECORDS)}
 ROW_OPS: tuple[RowOp, ...] = tuple(
-    op for f in (softmax, logarithmic, sparsemax, maxout) for op in f.ROW_OPS
+    op for f in (softmax, logarithmic_rows, sparsemax, maxout) for op in f.ROW_OPS
 )
 ALL = tuple(DIRECTIONS.values())
 ALIASES: dict[str, str] = {

@@ -203,8 +203,15 @@ FORMULAS = {
         lambda x: mp.mpf(1) / 2 if -1 < x < 1 else 0,
         lambda y: mp.mpf(1) / 2 if 0 < y < 1 else 0,
     ),
-    "log1mexp": Formula(lambda x: mp.log1p(-exp(-x)), lambda x: exp(-x) / (1 - exp(-x))),
-    "logit": Formula(lambda x: mp.log(x / (1 - x)), lambda x: 1 / (x * (1 - x))),
+    "log1mexp": Formula(
+        lambda x: mp.nan if x < 0 else mp.log1p(-exp(-x)),
+        lambda x: mp.nan if x < 0 else mp.inf if x == 0 else exp(-x) / (1 - exp(-x)),
+        lambda y: exp(-y) - 1,
+    ),
+    "logit": Formula(
+        lambda x: mp.nan if not 0 <= x <= 1 else mp.inf if x == 1 else mp.log(x / (1 - x)),
+        lambda x: mp.nan if not 0 <= x <= 1 else mp.inf if x in (0, 1) else 1 / (x * (1 - x)),
+    ),
     "dish": Formula(
         lambda x: x / 2 * (x / mp.sqrt(1 + x * x) + 1),
         lambda x: (1 + x / mp.sqrt(1 + x * x) + x / mp.sqrt(1 + x * x) ** 3) / 2,

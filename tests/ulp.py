@@ -37,12 +37,12 @@ def as_exact(got: Any, dtype: Any) -> Any:
 
 
 def ulp_error(got: Any, exact: Any, dtype: Any) -> float:
-    """|got - exact| in units in the last place of exact; infinite if got is nan.
+    """|got - exact| in units in the last place of exact; infinite if only one of them is nan.
 
     An infinite result is right from half a unit past the largest number on.
     """
-    if np.isnan(float(got)):
-        return float("inf")
+    if np.isnan(float(got)) or mp.isnan(exact):
+        return 0.0 if np.isnan(float(got)) and mp.isnan(exact) else float("inf")
     with mp.workprec(max(mp.prec, 160)):
         past = mp.ldexp(1, int(np.finfo(dtype).maxexp))
         exact = min(max(exact, -past), past)

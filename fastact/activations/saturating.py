@@ -1,7 +1,15 @@
 """Activations that saturate on both sides: the sigmoids and tanh."""
 
 from fastact.activations.record import Accuracy, Activation, Parameter
-from fastact.numerics.hyperbolic import NEAR, SATURATED, complement, odd_series, odd_series_at
+from fastact.numerics.hyperbolic import (
+    NEAR,
+    SATURATED,
+    complement,
+    odd_series,
+    odd_series_at,
+    tanh_difference,
+    tanh_square,
+)
 from fastact.numerics.language import copysign, fma, scalar, select
 from fastact.numerics.logistic import (
     HIGHEST,
@@ -121,10 +129,16 @@ def bipolar_sigmoid_grad_from_output(y, steepness):
     return (0.5 * steepness) * (1.0 - y) * (1.0 + y)
 
 
+# tanh(x) = x/(1 + c) with Lambert's continued fraction c = x**2/(3 + x**2/(5 + ...))
+LAMBERT = "x * x / 21"
+for odd in range(19, 1, -2):
+    LAMBERT = f"x * x / ({odd} + {LAMBERT})"
+
 RUMELHART = (
     "D. E. Rumelhart, G. E. Hinton, R. J. Williams, Learning representations by "
     "back-propagating errors, Nature 323, 1986"
 )
+GREGOR = "K. Gregor, Y. LeCun, Learning fast approximations of sparse coding, ICML 2010"
 LECUN = "Y. LeCun, L. Bottou, G. B. Orr, K.-R. Mueller, Efficient BackProp, 1998"
 ZURADA = "J. M. Zurada, Introduction to Artificial Neural Systems, West Publishing, 1992"
 
@@ -227,6 +241,28 @@ RECORDS = (
             "Recurrent networks and small hidden layers; zero-centred, so it trains better than "
             "the sigmoid, and its gradient still vanishes in saturation."
         ),
+        odd=True,
+    ),
+    Activation(
+        name="tanhshrink",
+        aliases=("tanh_shrink",),
+        summary="What tanh takes from its input: close to 0 around 0, x - 1 or x + 1 far out.",
+        formula="x - tanh(x)",
+        derivative="tanh(x)**2",
+        forward=tanh_difference,
+        grad=tanh_square,
+        limits=("-inf", "inf"),
+        grad_limits=("1.0", "1.0"),
+        accuracy={"float32": Accuracy(2.0, 2.0), "float64": Accuracy(2.0, 2.0)},
+        sources=(GREGOR,),
+        numpy="x - np.tanh(x)",
+        stable=f"np.where(np.abs(x) < 1, x * (c := {LAMBERT}) / (1 + c), x - np.tanh(x))",
+        stable_note=(
+            "x - tanh(x) cancels around 0, where it is x**3/3: a polynomial there, elsewhere "
+            "|x| - 1 + 2e/(1 + e) with e = exp(-2|x|)"
+        ),
+        torch="F.tanhshrink(x)",
+        use="Sparse coding and denoising: small inputs are damped smoothly, large ones kept.",
         odd=True,
     ),
 )

@@ -1,30 +1,130 @@
 """Smooth relatives of the rectifiers: x times something between 0 and 1."""
 
 from fastact.activations.record import Accuracy, Activation, Parameter
-from fastact.numerics.language import fma, scalar, select
-from fastact.numerics.logistic import ROOT_OF_UNIT, UNIT, logistic_parts, product, scaled_slope
+from fastact.numerics.exact import two_product, two_sum
+from fastact.numerics.language import ByDtype, fma, scalar, select
+from fastact.numerics.logistic import (
+    ROOT_OF_UNIT,
+    UNIT,
+    at_most,
+    logistic_parts,
+    product,
+    scaled_slope,
+)
+
+# gelu_quick: 1.702, and what rounding took from it
+QUICK = ByDtype(1.7020000219345093, 1.702)
+QUICK_TAIL = ByDtype(-2.193450927734375e-08, 4.263256414560601e-17)
+# gelu_tanh: 2 sqrt(2/pi) (x + 0.044715 x**3), its linear factor in a short and a rest part
+LINEAR = ByDtype(1.595768928527832, 1.5957691216057341)
+LINEAR_TAIL = ByDtype(1.930778986805098e-07, -3.430362161966579e-15)
+CUBIC = ByDtype(0.07135481387376785, 0.07135481627260025)
+CUBIC_TAIL = ByDtype(2.3988323959931355e-09, -6.175149918155315e-19)
+CUBIC_FAR = ByDtype(11.3, 23.0)  # gelu_tanh and its derivative of less than minus this round to 0
+
+
+@scalar
+def times_sigmoid(x, above, z, low, outside):
+    """x sigma(z + low) above 0, x sigma(-z - low) below; z is at its bound where outside."""
+    w, rest = logistic_parts(z, low)
+    w = fma(w, rest, w)
+    # far below 0 the limit is 0; x times the smallest w would be nan at -inf
+    below = UNIT * select(outside, -0.0, x * w)
+    return select(above, select(outside, x, fma(-x, UNIT * w, x)), below)
+
+
+@scalar
+def slope_weight(w, rest):
+    """(W, lost): W + lost = UNIT w (1 + rest)"""
+    whole = fma(w, rest, w)
+    return UNIT * whole, UNIT * fma(w, rest, w - whole)
+
+
+@scalar
+def slope_product(above, w, rest, factor, factor_low):
+    """UNIT w (1 + rest) (factor + factor_low) below 0; above 0: 1 less that."""
+    below = w * factor
+    below = below + fma(below, rest, fma(w, factor, -below) + w * factor_low)
+    return select(above, fma(-UNIT, below, 1.0), UNIT * below)
+
+
+@scalar
+def sigmoid_gate_slope(above, z, low):
+    """d/dx of x sigma(c x) for |c x| = z + low: W (1 - z (1 - W)) with W = sigma(-z)."""
+    w, rest = logistic_parts(z, low)
+    whole, lost = slope_weight(w, rest)
+    factor = (1.0 - z) + fma(z, whole, fma(z, lost, fma(low, whole, -low)))
+    return slope_product(above, w, rest, factor, 0.0)
 
 
 @scalar
 def swish_forward(x, beta):
     z, low, outside = product(beta, x)
-    w, rest = logistic_parts(z, low)
-    w = fma(w, rest, w)
-    # far below 0 the limit is 0; x times the smallest w would be nan at -inf
-    below = UNIT * select(outside, -0.0, x * w)
-    above = select(outside, x, fma(-x, UNIT * w, x))
-    return select((x > 0.0) != (beta > 0.0), below, above)
+    return times_sigmoid(x, (x > 0.0) == (beta > 0.0), z, low, outside)
 
 
 @scalar
 def swish_grad(x, beta):
     z, low, _ = product(beta, x)
-    w, rest = logistic_parts(z, low)
-    # below 0, with W = w (1 + rest): W (1 - z (1 - W)); above 0: 1 less that
-    factor = (1.0 - z) + fma(z, UNIT * fma(w, rest, w), -low)
-    below = w * factor
-    below = below + fma(below, rest, fma(w, factor, -below))
-    return select((x > 0.0) != (beta > 0.0), UNIT * below, fma(-UNIT, below, 1.0))
+    return sigmoid_gate_slope((x > 0.0) == (beta > 0.0), z, low)
+
+
+@scalar
+def quick_argument(x):
+    """(z, low, outside): z + low = |1.702 x|"""
+    z, low, outside = product(QUICK, x)
+    return z, select(outside, 0.0, fma(QUICK_TAIL, abs(x), low)), outside
+
+
+@scalar
+def gelu_quick_forward(x):
+    z, low, outside = quick_argument(x)
+    return times_sigmoid(x, x > 0.0, z, low, outside)
+
+
+@scalar
+def gelu_quick_grad(x):
+    z, low, _ = quick_argument(x)
+    return sigmoid_gate_slope(x > 0.0, z, low)
+
+
+@scalar
+def cubic_argument(x):
+    """(a, q, q_low, p, p_low) with u = a (p + p_low), p = LINEAR + q, q + q_low = CUBIC a**2.
+
+    LINEAR has few digits, so that LINEAR - p is exact.
+    """
+    a = at_most(abs(x), CUBIC_FAR)
+    square, square_low = two_product(a, a)
+    q, q_low = two_product(CUBIC, square)
+    q_low = q_low + fma(CUBIC_TAIL, square, CUBIC * square_low)
+    p = q + LINEAR
+    return a, q, q_low, p, ((LINEAR - p) + q) + (LINEAR_TAIL + q_low)
+
+
+@scalar
+def gelu_tanh_forward(x):
+    a, _, _, p, p_low = cubic_argument(x)
+    z, low = two_product(a, p)
+    return times_sigmoid(x, x > 0.0, z, fma(a, p_low, low), abs(x) > CUBIC_FAR)
+
+
+@scalar
+def gelu_tanh_grad(x):
+    a, q, q_low, p, p_low = cubic_argument(x)
+    z, low = two_product(a, p)
+    # x u' = a (LINEAR + 3 q)
+    p3 = fma(3.0, q, LINEAR)
+    p3_low = fma(3.0, q, LINEAR - p3) + fma(3.0, q_low, LINEAR_TAIL)
+    slope, slope_low = two_product(a, p3)
+    slope_low = fma(a, p3_low, slope_low)
+    w, rest = logistic_parts(z, fma(a, p_low, low))
+    whole, lost = slope_weight(w, rest)
+    # 1 - slope (1 - W)
+    d, d_low = two_sum(1.0, -slope)
+    product_low = fma(slope, lost, fma(slope_low, whole, d_low - slope_low))
+    factor, factor_low = two_sum(d, fma(slope, whole, product_low))
+    return slope_product(x > 0.0, w, rest, factor, factor_low)
 
 
 @scalar
@@ -80,5 +180,54 @@ RECORDS = (
             "Hidden layers of deep networks, where it often beats relu; smooth, not monotonic, "
             "and its gradient does not die for moderately negative inputs."
         ),
+    ),
+    Activation(
+        name="gelu_tanh",
+        summary="The tanh form of gelu: a function of its own, within 5e-4 of gelu.",
+        formula="x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))",
+        derivative=(
+            "s + x * u' * s * (1 - s) with s = sigmoid(u), "
+            "u = 2 * sqrt(2 / pi) * (x + 0.044715 * x**3)"
+        ),
+        forward=gelu_tanh_forward,
+        grad=gelu_tanh_grad,
+        limits=("0.0", "inf"),
+        grad_limits=("0.0", "1.0"),
+        accuracy={"float32": Accuracy(2.0, 2.0), "float64": Accuracy(2.0, 2.0)},
+        sources=(HENDRYCKS,),
+        numpy="0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))",
+        stable=(
+            "x / (1 + np.exp(np.minimum("
+            "-2 * np.sqrt(2 / np.pi) * (x + x * x * x * 44715 / 1000000), 11000)))"
+        ),
+        stable_note=(
+            "1 + tanh loses every digit where tanh is near -1; here it is twice a sigmoid, and the "
+            "rounding error of the cubic is carried along into the exponential"
+        ),
+        torch='F.gelu(x, approximate="tanh")',
+        use=(
+            "Transformers trained with it, such as GPT-2: use it where the weights expect it, and "
+            "gelu elsewhere."
+        ),
+    ),
+    Activation(
+        name="gelu_quick",
+        aliases=("quick_gelu",),
+        summary="The sigmoid form of gelu: swish with beta = 1.702, within 0.021 of gelu.",
+        formula="x * sigmoid(1.702 * x)",
+        derivative="s + 1.702 * x * s * (1 - s) with s = sigmoid(1.702 * x)",
+        forward=gelu_quick_forward,
+        grad=gelu_quick_grad,
+        limits=("0.0", "inf"),
+        grad_limits=("0.0", "1.0"),
+        accuracy={"float32": Accuracy(2.0, 2.0), "float64": Accuracy(2.0, 2.0)},
+        sources=(HENDRYCKS,),
+        numpy="x / (1 + np.exp(-1.702 * x))",
+        stable="x / (1 + np.exp(np.minimum(-x * 1702 / 1000, 11000)))",
+        stable_note=(
+            "as swish, with the digits of 1.702 that its floating-point number lacks carried along"
+        ),
+        torch="x * torch.sigmoid(1.702 * x)",
+        use="Models trained with it, such as CLIP; cheaper than gelu where nothing is cached.",
     ),
 )

@@ -6,8 +6,10 @@ the side that makes the result too small: so the larger one is right, no compari
 needed, and one instruction selects.
 """
 
+from fastact.numerics.exact import two_product
 from fastact.numerics.exponential import power_of_two
-from fastact.numerics.language import ByDtype, fma, polynomial, scalar
+from fastact.numerics.language import ByDtype, copysign, fma, polynomial, scalar, select
+from fastact.numerics.logistic import HIGHEST, UNIT, at_most, logistic_parts
 
 # exp(-2r) on [-ln(2)/4, ln(2)/4]
 EXP_MINUS_2 = ByDtype(
@@ -84,6 +86,39 @@ TANH = ByDtype(
         -0.33333333333332277,
     ),
 )
+# (a - tanh(a))/a**3 in a**2, up to DIFFERENCE_SPLIT
+TANH_DIFFERENCE = ByDtype(
+    (
+        -0.0002083108,
+        0.0011583727,
+        -0.0035391664,
+        0.008932566,
+        -0.021915404,
+        0.053978566,
+        -0.13333413,
+        0.33333334,
+    ),
+    (
+        -1.7205945432356048e-08,
+        2.038742573280866e-07,
+        -1.179251376500422e-06,
+        4.58806118129119e-06,
+        -1.4077720996016089e-05,
+        3.790327486519996e-05,
+        -9.614327548171668e-05,
+        0.0002388059169097517,
+        -0.0005899280168355009,
+        0.0014558124103683625,
+        -0.003592124663935937,
+        0.008863235188873164,
+        -0.021869488515235524,
+        0.05396825396757801,
+        -0.13333333333332467,
+        0.3333333333333333,
+    ),
+)
+DIFFERENCE_SPLIT = 1.0
+SQUARE_SPLIT = ByDtype(0.8, 0.6)  # within the interval of TANH
 MINUS_TWO_LOG2E = -2.8853900817779268
 HALF_LN2 = ByDtype(0.34657359, 0.34657359027997264)
 SHIFT = ByDtype(12582912.0 + 127.0, 6755399441055744.0 + 1023.0)
@@ -118,3 +153,38 @@ def complement(a, low):
     r = fma(shifted - SHIFT, HALF_LN2, a) + low
     e = power_of_two(shifted) * polynomial(r, EXP_MINUS_2)
     return fma(-e, polynomial(e, COMPLEMENT), 1.0)
+
+
+@scalar
+def tanh_complement(a):
+    """(1 - tanh(a))/(2 UNIT) for a >= 0: a sigmoid, to its last digit."""
+    w, rest = logistic_parts(at_most(a + a, HIGHEST), -0.0)
+    return fma(w, rest, w)
+
+
+@scalar
+def tanh_difference(x):
+    """x - tanh(x)"""
+    a = abs(x)
+    far = fma(2.0 * UNIT, tanh_complement(a), a - 1.0)
+    # a (a**2 S): the rounding errors of both products carried along
+    square, square_low = two_product(a, a)
+    series = polynomial(square, TANH_DIFFERENCE)
+    p, p_low = two_product(square, series)
+    near = fma(a, p, a * fma(square_low, series, p_low))
+    return copysign(select(a > DIFFERENCE_SPLIT, far, near), x)
+
+
+@scalar
+def tanh_square(x):
+    """tanh(x)**2"""
+    a = abs(x)
+    part = tanh_complement(a)
+    far = fma(-2.0 * UNIT, part, 1.0)
+    square = a * a
+    product = (a * square) * polynomial(square, TANH)
+    near = a + product
+    closer = a > SQUARE_SPLIT
+    high = select(closer, far, near)
+    low = select(closer, fma(-2.0 * UNIT, part, 1.0 - far), (a - near) + product)
+    return fma(high, high, (high + high) * low)
