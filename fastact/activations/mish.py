@@ -91,15 +91,23 @@ def dish_grad(x):
     p = fma(a, a, 1.0)
     v = select(huge, 0.5, 1.0) / select(huge, a, p)
     # above 0: k/2 with k = 1 + a/r (1 + 1/p); below: (2 - k)/2 = -v (1 - v - v**2)/(2 k)
-    k = select(huge, 2.0, fma(a * sqrt(v), 1.0 + v, 1.0))
+    c = a * sqrt(v)
+    one = 1.0 + v
+    k = fma(c, one, 1.0)
+    k_low = fma(c, one, 1.0 - k) + c * ((1.0 - one) + v)
     # 1/p is v + low; b + b_low = v**2 + v - 1 has a zero
     low = v * fma(-v, fma(a, a, 1.0 - p), fma(-v, p, 1.0))
     square, square_low = two_product(v, v)
     less = v - 1.0
     b, b_low = two_sum(square, less)
-    b = b + fma(low, fma(2.0, v, 1.0), b_low + (square_low + (v - (1.0 + less))))
-    below = select(huge, -(v * v), fma(v, b, low * b) / (k + k))
-    return select(x < 0.0, below, 0.5 * k)
+    b_low = fma(low, fma(2.0, v, 1.0), b_low + (square_low + (v - (1.0 + less))))
+    n, n_low = two_product(0.5 * v, b)
+    n_low = n_low + 0.5 * fma(v, b_low, low * b)
+    w = 1.0 / k
+    q = n * w
+    below = q + w * (fma(-q, k, n) + fma(-q, k_low, n_low))
+    below = select(huge, -(v * v), below)
+    return select(x < 0.0, below, select(huge, 1.0, 0.5 * k))
 
 
 MISRA = "D. Misra, Mish: a self regularized non-monotonic activation function, BMVC 2020"
@@ -147,8 +155,7 @@ RECORDS = (
         sources=(THINC,),
         numpy="0.5 * x * (x / np.sqrt(1 + x * x) + 1)",
         stable=(
-            "np.where(x > 0, x, 0) "
-            "- 0.5 * np.abs(x) / (1 + x * x + np.abs(x) * np.sqrt(1 + x * x))"
+            "np.where(x > 0, x, 0) - 0.5 * np.abs(x) / (1 + x * x + np.abs(x) * np.sqrt(1 + x * x))"
         ),
         stable_note="below 0 as x/(2 r (r + |x|)) with r = sqrt(1 + x**2), where nothing cancels",
         use="In place of swish or gelu where a square root is cheaper than an exponential.",

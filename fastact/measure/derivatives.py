@@ -35,6 +35,18 @@ OF_INPUT = {
     "sparse_plus": "np.clip((x + 1) / 2, 0, 1)",
     "sparse_sigmoid": "np.where(np.abs(x) < 1, x.dtype.type(0.5), 0)",
     "swish": "(s := 1 / (1 + np.exp(-beta * x))) + beta * x * s * (1 - s)",
+    "gelu_tanh": (
+        "0.5 * (1 + (t := np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))) "
+        "+ 0.5 * x * (1 - t * t) * np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * x * x)"
+    ),
+    "gelu_quick": "(s := 1 / (1 + np.exp(-1.702 * x))) + 1.702 * x * s * (1 - s)",
+    "mish": ("(t := np.tanh(np.log1p(np.exp(x)))) + x * (1 - t * t) / (1 + np.exp(-x))"),
+    "softplus": "1 / (1 + np.exp(-beta * x))",
+    "log_sigmoid": "1 / (1 + np.exp(x))",
+    "tanhshrink": "np.tanh(x) ** 2",
+    "log1mexp": "1 / (np.exp(x) - 1)",
+    "logit": "1 / (x * (1 - x))",
+    "dish": "0.5 * (1 + x / (r := np.sqrt(1 + x * x)) + x / r**3)",
     "gelu": (
         "0.5 * (1 + scipy.special.erf(x / np.sqrt(2))) "
         "+ x * np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)"
@@ -43,6 +55,9 @@ OF_INPUT = {
 
 # f' as a function of the output
 OF_OUTPUT = {
+    "softplus": "1 - np.exp(-beta * y)",
+    "log_sigmoid": "1 - np.exp(y)",
+    "log1mexp": "np.exp(-y) - 1",
     "identity": "np.ones_like(y)",
     "sigmoid": "y * (1 - y)",
     "bipolar_sigmoid": "steepness / 2 * (1 - y) * (1 + y)",

@@ -32,7 +32,7 @@ def parameters(op: str, dtype: str) -> dict[str, Any]:
 def evaluate(expression: str, **names: Any) -> Any:
     """An expression over these names, without warnings."""
     with np.errstate(all="ignore"):
-        return eval(expression, {"np": np, "scipy": SCIPY} | names)
+        return eval(expression, {"np": EXACT_NUMPY, "scipy": SCIPY} | names)
 
 
 def wide(operands: dict[str, Any]) -> dict[str, Any]:
@@ -53,21 +53,41 @@ def value(op: str, dtype: str, **operands: Any) -> Any:
     return evaluate(exact_form(op), **parameters(op, dtype), **wide(operands))
 
 
-class AnalyticNumPy:
-    """NumPy, with |x| continued to complex numbers as an analytic function: x or -x."""
+class ExactNumPy:
+    """NumPy on complex steps: |x| is continued analytically, to x or -x; logarithms are real.
+
+    `pi` and square roots of numbers have extended precision.
+    """
+
+    pi = 4 * np.arctan(np.longdouble(1))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(np, name)
 
     @staticmethod
+    def sqrt(z: Any) -> Any:
+        return np.sqrt(z if np.ndim(z) else np.longdouble(z))
+
+    @staticmethod
     def abs(z: Any) -> Any:
         return np.where(z.real < 0, -z, z)
+
+    @staticmethod
+    def log(z: Any) -> Any:
+        return np.where(z.real < 0, np.nan * z, np.log(z))
+
+    @staticmethod
+    def log1p(z: Any) -> Any:
+        return np.where(z.real < -1, np.nan * z, np.log1p(z))
+
+
+EXACT_NUMPY = ExactNumPy()
 
 
 def grad(op: str, dtype: str, x: Any) -> Any:
     """f'(x) in extended precision."""
     stepped = x.astype(np.longdouble) + 1j * STEP
-    names = parameters(op, dtype) | {"x": stepped, "np": AnalyticNumPy()}
+    names = parameters(op, dtype) | {"x": stepped}
     return np.imag(evaluate(exact_form(op), **names)) / STEP
 
 

@@ -40,6 +40,13 @@ KEEPS_INPUT = {
     "soft_shrink": "torch.ops.aten.softshrink_backward.grad_input(dy, x, lambd, grad_input=out)",
     "hard_shrink": "torch.ops.aten.hardshrink_backward.grad_input(dy, x, lambd, grad_input=out)",
     "gelu": "torch.ops.aten.gelu_backward.grad_input(dy, x, grad_input=out)",
+    "gelu_tanh": (
+        'torch.ops.aten.gelu_backward.grad_input(dy, x, approximate="tanh", grad_input=out)'
+    ),
+    "mish": "torch.ops.aten.mish_backward(dy, x)",
+    "softplus": "torch.ops.aten.softplus_backward.grad_input(dy, x, beta, 20, grad_input=out)",
+    "log_sigmoid": ("torch.ops.aten.log_sigmoid_backward.grad_input(dy, x, x, grad_input=out)"),
+    "logit": "torch.ops.aten.logit_backward.grad_input(dy, x, None, grad_input=out)",
 }
 
 # Forms that read the output although the input is what PyTorch keeps by default.
@@ -67,6 +74,10 @@ FORWARD = {
     "soft_shrink": "torch.ops.aten.softshrink.out(x, lambd, out=out)",
     "hard_shrink": "torch.ops.aten.hardshrink.out(x, lambd, out=out)",
     "gelu": "torch.ops.aten.gelu.out(x, out=out)",
+    "gelu_tanh": 'torch.ops.aten.gelu.out(x, approximate="tanh", out=out)',
+    "mish": "torch.ops.aten.mish.out(x, out=out)",
+    "softplus": "torch.ops.aten.softplus.out(x, beta, 20, out=out)",
+    "log_sigmoid": "torch.ops.aten.log_sigmoid.out(x, out=out)",
     "softmax": "torch.ops.aten._softmax.out(x, axis, False, out=out)",
     "log_softmax": "torch.ops.aten._log_softmax.out(x, axis, False, out=out)",
 }
