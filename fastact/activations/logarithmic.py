@@ -1,15 +1,11 @@
 """Activations that are logarithms: of probabilities, and of sums and differences of exponentials."""
 
 from fastact.activations.record import Accuracy, Activation, Parameter
-from fastact.numerics.exponential import FRACTION, LN2, LN2_TAIL, expm1
+from fastact.numerics.exponential import LN2, LN2_TAIL, expm1
 from fastact.numerics.language import (
-    ByDtype,
-    bits,
     fma,
     from_bits,
     iadd,
-    ishl,
-    ishr,
     polynomial,
     scalar,
     select,
@@ -197,17 +193,14 @@ RECORDS = (
         output_note="exp(-y) - 1 doubles the rounding error of y where |y| is about 1, more beyond",
         limits=("nan", "0.0"),
         grad_limits=("nan", "0.0"),
-        kinks=("0.0",),
-        kink_note="-inf at 0, where the derivative is inf; nan below",
         accuracy={"float32": Accuracy(2.0, 2.0), "float64": Accuracy(2.0, 2.0)},
         sources=(MAECHLER,),
         numpy="np.log(1 - np.exp(-x))",
         stable="np.where(x < 0.7, np.log(-np.expm1(-x)), np.log1p(-np.exp(-x)))",
         stable_note=(
             "below ln 2 as log(x) plus a smooth function of one sign with it, above ln 2 from a "
-            "polynomial in exp(-x) all of whose terms have one sign"
+            "polynomial in exp(-x) all of whose terms have one sign; -inf at 0, nan below"
         ),
-        torch="torch.log(-torch.expm1(-x))",
         use=(
             "Log-probabilities of the complement: from log p to log(1 - p) with x = -log p, "
             "without leaving log space."
@@ -222,15 +215,14 @@ RECORDS = (
         grad=logit_grad,
         limits=("nan", "nan"),
         grad_limits=("nan", "nan"),
-        kinks=("0.0", "1.0"),
-        kink_note="-inf at 0 and inf at 1, where the derivative is inf; nan outside",
         accuracy={"float32": Accuracy(2.0, 2.0), "float64": Accuracy(2.0, 2.0)},
         sources=(BERKSON,),
         numpy="np.log(x / (1 - x))",
         stable="np.log(x) - np.log1p(-x)",
         stable_note=(
             "log(x/(1 - x)) = k ln 2 + 2 atanh(s) with the quotient s formed from x and 1 - x "
-            "directly: around 1/2, where the logarithm vanishes, s is exact"
+            "directly: around 1/2, where the logarithm vanishes, s is exact; -inf at 0, inf at 1, "
+            "nan outside"
         ),
         scipy="scipy.special.logit(x)",
         torch="torch.logit(x, out=out)",

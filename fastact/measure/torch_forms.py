@@ -45,7 +45,6 @@ KEEPS_INPUT = {
     ),
     "mish": "torch.ops.aten.mish_backward(dy, x)",
     "softplus": "torch.ops.aten.softplus_backward.grad_input(dy, x, beta, 20, grad_input=out)",
-    "log_sigmoid": ("torch.ops.aten.log_sigmoid_backward.grad_input(dy, x, x, grad_input=out)"),
     "logit": "torch.ops.aten.logit_backward.grad_input(dy, x, None, grad_input=out)",
 }
 
