@@ -1,4 +1,4 @@
-"""Activations that are logarithms: of probabilities, and of sums and differences of exponentials."""
+"""Activations that are logarithms: of probabilities, of sums and differences of exponentials."""
 
 from fastact.activations.record import Accuracy, Activation, Parameter
 from fastact.numerics.exponential import LN2, LN2_TAIL, expm1
