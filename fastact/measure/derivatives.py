@@ -55,9 +55,9 @@ OF_INPUT = {
 
 # f' as a function of the output
 OF_OUTPUT = {
-    "softplus": "1 - np.exp(-beta * y)",
-    "log_sigmoid": "1 - np.exp(y)",
-    "log1mexp": "np.exp(-y) - 1",
+    "softplus": "-np.expm1(-beta * y)",
+    "log_sigmoid": "-np.expm1(y)",
+    "log1mexp": "np.expm1(-y)",
     "identity": "np.ones_like(y)",
     "sigmoid": "y * (1 - y)",
     "bipolar_sigmoid": "steepness / 2 * (1 - y) * (1 + y)",
