@@ -19,7 +19,11 @@ def test_elementwise(op):
     simulate(f"check_elementwise({op!r})")
 
 
-@pytest.mark.parametrize("op", [op.name for op in ROW_OPS])
+# An op that is reduced in rounds has no kernel yet; causal rows and groups have none of their own.
+GPU_ROW_OPS = [o.name for o in ROW_OPS if o.start is None and not o.causal and not o.groups]
+
+
+@pytest.mark.parametrize("op", GPU_ROW_OPS)
 def test_rows(op):
     simulate(f"check_rows({op!r})")
 

@@ -38,8 +38,22 @@ def gathered() -> dict[str, Any]:
             "objects": len(files),
             "bytes": sum(file.stat().st_size for file in files),
         },
-        "gpu": {"available": False, "state": "CUDA target not built in this version"},
+        "gpu": gpu(),
     }
+
+
+def gpu() -> dict[str, Any]:
+    """Whether there is a GPU to compute on; which, or what is missing."""
+    from fastact.gpu import driver
+
+    if problem := driver.missing():
+        return {"available": False, "state": problem}
+    found = driver.driver()
+    cards = []
+    for device in range(found.devices()):
+        major, minor = found.capability(device)
+        cards.append(f"{found.name(device)} (compute capability {major}.{minor})")
+    return {"available": True, "state": ", ".join(cards)}
 
 
 def lines(data: dict[str, Any]) -> list[tuple[str, str]]:

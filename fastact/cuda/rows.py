@@ -309,12 +309,13 @@ class RowText:
                 scale = ", scale" if self.kernel.scaled else ""
                 function = "scaled_chunk_scale" if self.kernel.scaled else "chunk_scale"
                 self.put("chunk_m = load_computing(there, piece)")
-                self.put(f"factor, is_largest, gap = {function}(chunk_m, m{scale})")
+                self.put(f"chunk_factor, is_largest, gap = {function}(chunk_m, m{scale})")
             else:
-                self.put("factor = ONE", "is_largest = ONE", "gap = ZERO")
+                self.put("chunk_factor = ONE", "is_largest = ONE", "gap = ZERO")
             results = ", ".join(f"merged_{j}" for j in self.sums)
             if results:
-                self.put(f"{results} = {self.call('merge', self.op.merge, {'unit': 'UNIT'})}")
+                names = {"unit": "UNIT", "factor": "chunk_factor"}
+                self.put(f"{results} = {self.call('merge', self.op.merge, names)}")
             for j in self.sums:
                 self.put(f"high_{j}, low_{j} = added(high_{j}, low_{j}, merged_{j})")
             self.put(f"k = add(k, number({lanes}))")

@@ -141,6 +141,12 @@ def output(op: str, like: Array, given: Any, shape: tuple[int, ...], dtype: str)
     return out
 
 
+def any_on_gpu(named: dict[str, Any], out: Any) -> bool:
+    """Whether any operand lies on a GPU, or is a tensor that cannot be computed with here."""
+    outs = out if isinstance(out, tuple) else (out,)
+    return any(is_on_gpu(v) or is_tracked(v) for v in (*named.values(), *outs))
+
+
 def refuse_options(op: str, where: Any, dtype: Any, casting: Any) -> None:
     """Raise a ValueError for an option of NumPy's that is not for arrays on a GPU."""
     defaults = {"where": where is True, "dtype": dtype is None, "casting": casting == "same_kind"}
@@ -189,6 +195,10 @@ def elementwise(
     """An elementwise op on GPU arrays; `named` has its arrays, then its parameters."""
     op = record.name + direction.suffix
     refuse_options(op, where=where, dtype=dtype, casting=casting)
+    if not any_on_gpu(named, out):
+        from fastact.gpu import host
+
+        return host.elementwise(record, direction, named, out)
     inputs = {n: named[n] for n in direction.arrays}
     outs = out if isinstance(out, tuple) else (out,) * len(direction.outputs)
     extra = {f"out[{k}]" if len(outs) > 1 else "out": o for k, o in enumerate(outs)}
@@ -249,8 +259,14 @@ def rows(
     keepdims: bool,
 ) -> Any:
     """A row op on GPU arrays."""
+    if op.start is not None or op.causal or op.groups:
+        raise TypeError(f"{op.name}: it takes arrays on the host only, under another target")
     named = dict(zip(op.inputs, given, strict=True))
     masked = where is not True
+    if not any_on_gpu(named | {"where": where}, out):
+        from fastact.gpu import host
+
+        return host.rows(op, given, axis, out, empty, factor, where, keepdims)
     target = out[0] if isinstance(out, tuple) else out
     extra = ({"where": where} if masked else {}) | ({"out": target} if is_on_gpu(target) else {})
     all_on_gpu(op.name, named | extra)

@@ -126,6 +126,33 @@ class Driver:
     def free(self, address: int, stream: int) -> None:
         self.call("cuMemFreeAsync", ctypes.c_uint64(address), ctypes.c_void_p(stream))
 
+    def create_stream(self) -> int:
+        return self.number("cuStreamCreate", NON_BLOCKING, kind=ctypes.c_void_p)
+
+    def synchronize(self, stream: int) -> None:
+        """Wait until a stream has done all that it was given."""
+        self.call("cuStreamSynchronize", ctypes.c_void_p(stream))
+
+    def allocate_pinned(self, size: int) -> int:
+        """Page-locked memory of the host."""
+        return self.number("cuMemHostAlloc", ctypes.c_size_t(size), 0, kind=ctypes.c_void_p)
+
+    def allocate_plain(self, size: int) -> int:
+        """Memory of the device, kept."""
+        return self.number("cuMemAlloc_v2", ctypes.c_size_t(size), kind=ctypes.c_uint64)
+
+    def copy_in(self, device: int, host: int, size: int, stream: int) -> None:
+        addresses = ctypes.c_uint64(device), ctypes.c_void_p(host)
+        self.call(
+            "cuMemcpyHtoDAsync_v2", *addresses, ctypes.c_size_t(size), ctypes.c_void_p(stream)
+        )
+
+    def copy_out(self, host: int, device: int, size: int, stream: int) -> None:
+        addresses = ctypes.c_void_p(host), ctypes.c_uint64(device)
+        self.call(
+            "cuMemcpyDtoHAsync_v2", *addresses, ctypes.c_size_t(size), ctypes.c_void_p(stream)
+        )
+
 
 def toolkit() -> int:
     """The major version of the CUDA toolkit that compiles kernels; 0 if there is none."""

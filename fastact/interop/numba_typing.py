@@ -96,6 +96,8 @@ def install(function: Any, resolve: Resolve) -> None:
         prefer_literal = True
 
         def generic(self, args: Any, kws: Any) -> Any:
+            if type(self.context).__module__.startswith("numba.cuda"):
+                return None  # numba-cuda reads Numba's registry; fastact.interop.numba_cuda answers
             try:
                 given = public.bind(*args, **kws).arguments
                 call = resolve(given)

@@ -18,7 +18,10 @@ Listener = Callable[..., None]
 
 # Numba calls the entry points of installed packages before it compiles; a checkout that is merely
 # on the path has none, so the adapter is told when Numba comes.
-ADAPTERS = {"numba": "fastact.interop.numba_extension"}
+ADAPTERS = {
+    "numba": "fastact.interop.numba_extension",
+    "numba.cuda": "fastact.interop.numba_cuda",
+}
 
 _made: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
 _listeners: list[Listener] = []
