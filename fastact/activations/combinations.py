@@ -44,6 +44,13 @@ OPS: dict[str, tuple[Form, str, str, str, str]] = {
         FEED_FORWARD + "T5 v1.1 and LaMDA, among others.",
         SHAZEER,
     ),
+    "geglu_tanh": (
+        GATE,
+        "gelu_tanh",
+        "The product of a and the tanh form of gelu of b.",
+        FEED_FORWARD + "Gemma, whose gelu is the tanh form.",
+        SHAZEER,
+    ),
     "reglu": (
         GATE,
         "relu",
@@ -63,6 +70,13 @@ OPS: dict[str, tuple[Form, str, str, str, str]] = {
         "gelu",
         "The gelu of x + b, without storing the sum.",
         ONE_PASS + "one pass over memory instead of two.",
+        SHOEYBI,
+    ),
+    "bias_gelu_tanh": (
+        BIAS,
+        "gelu_tanh",
+        "The tanh form of gelu of x + b, without storing the sum.",
+        ONE_PASS + "what Megatron-LM fuses.",
         SHOEYBI,
     ),
     "bias_swish": (

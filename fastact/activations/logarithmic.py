@@ -56,6 +56,15 @@ def softplus_grad(x, beta):
 
 
 @scalar
+def softplus_beta_grad(x, beta):
+    """-(z sigma(-z) + log1p(exp(-z))) / beta**2 with z = |beta x|, on both sides of 0."""
+    z, low, _ = product(beta, x)
+    w, rest = logistic_parts(z, low)
+    tail = minus_log_complement(w, rest, UNIT)
+    return (-UNIT / beta) * (fma(z, fma(w, rest, w), tail) / beta)
+
+
+@scalar
 def softplus_grad_from_output(y, beta):
     return -expm1(-(beta * y))
 
@@ -138,6 +147,7 @@ RECORDS = (
             "1 - exp(-beta y) keeps its digits, also where the derivative is small; where y is "
             "large it is 1 as it should be"
         ),
+        parameter_grads={"beta": softplus_beta_grad},
         limits=("0.0", "inf"),
         grad_limits=("0.0", "1.0"),
         parameters=(Parameter("beta", 1.0, "large ones make it relu", "positive"),),
