@@ -20,7 +20,6 @@ from numba.cuda.typing.templates import AbstractTemplate, signature
 from fastact.activations.directions import Direction, program
 from fastact.activations.record import Activation
 from fastact.cuda.primitives import Device, ExpressionWalk
-from fastact.runtime.announce import listen
 
 KIND = {"float32": types.float32, "float64": types.float64}
 
@@ -84,8 +83,3 @@ def teach(function: Any, record: Any, *direction: Any) -> None:
     if hasattr(numba, "cuda"):
         cuda_target.typing_context.refresh()
         cuda_target.target_context.refresh()
-
-
-def init() -> None:
-    """Teach numba-cuda the functions of fastact, those that exist and each new one."""
-    listen(teach)

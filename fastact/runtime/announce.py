@@ -20,7 +20,7 @@ Listener = Callable[..., None]
 # on the path has none, so the adapter is told when Numba comes.
 ADAPTERS = {
     "numba": "fastact.interop.numba_extension",
-    "numba.cuda": "fastact.interop.numba_cuda",
+    "numba.cuda": "fastact.interop.numba_cuda_extension",
 }
 
 _made: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
