@@ -4,15 +4,17 @@ A vector holds the same entry of neighbouring rows. Entry r goes into the chain 
 into in a contiguous row, and chains are folded in the same order: the same bits.
 
 `columns` reads where rows are neighbours in memory (axis 0 of a matrix): several vectors side by
-side, FOLD entries of each at a time, so that whole stretches of memory are used. `narrow` gathers
+side, one entry of each after the other, so that whole stretches of memory are used. `narrow` takes
 rows that are too short to fill vectors of their own: along a row of 2, 30 of 32 lanes would
-be idle.
+be idle. They are gathered, or, where they are contiguous and a power of two long, transposed
+in registers, which costs a quarter of that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -28,12 +30,11 @@ SIDE_BY_SIDE = 8  # vectors
 # A tile whose entries stay in the second-level cache from the first pass to the last.
 TILE_BYTES = 1 << 19
 DOUBLE_BYTES = 8
+TRANSPOSED = (2, 4, 8, 16)  # lengths of contiguous rows that are transposed in registers
 
 
 class TileCode(RowCode):
     """The passes over a tile: vectors of rows, every one of which has its own constants."""
-
-    longest = 0  # entries of a row that can be in sight at once, 0 for as many as a chunk has
 
     def __init__(self, form: Form, module: ir.Module, symbol: str, vectors: int) -> None:
         super().__init__(form, module, symbol)
@@ -42,6 +43,8 @@ class TileCode(RowCode):
         self.pieces = self.lanes // GROUP
         size = vectors * GROUP * self.lanes * DOUBLE_BYTES
         self.totals = [(self.area(size), self.area(size)) for _ in range(self.need.sums)]
+        self.pitch = vectors * VECTOR_BYTES
+        self.chains = [self.area(LANES * self.pitch) for _ in range(self.need.sums)]
         self.bases: dict[str, Any] = {}
         self.pitches: dict[str, Any] = {}
         self.kept: Any = None  # whether exponentials are kept from the sums on
@@ -67,12 +70,7 @@ class TileCode(RowCode):
         """The constants of vector v's rows by name."""
         kinds = {"m": "entry", "c": "c"}
         found = {n: self.vector(a, v) for n, a in kinds.items() if a in self.arrays}
-        for operand in self.need.splat:
-            place = self.vector_place(operand.name, v, DOUBLE_BYTES)
-            value = self.builder.load(place, typ=self.doubles, align=8)
-            if self.computing == "float32":
-                value = self.builder.fptrunc(value, self.entries.type)
-            found[operand.name] = value
+        found |= {o.name: self.vector(f"close {o.name}", v) for o in self.need.splat}
         for j in range(self.need.constants):
             if f"c{j}" in names:
                 found[f"c{j}"] = self.vector(f"c{j}", v)
@@ -80,15 +78,18 @@ class TileCode(RowCode):
 
     # Passes
 
-    def chunks(self, count: Any, vectors: Any, body: Callable[[Any, Any, Any], None]) -> None:
-        """body(first, stop, v): FOLD entries of one vector, then of the next."""
-        with self.loop(word(0), count, word(self.chunk)) as first:
-            stop = self.smaller(count, self.builder.add(first, word(self.chunk)))
-            with self.loop(word(0), vectors, word(1)) as v:
-                body(first, stop, v)
-
-    def mask_at(self, v: Any, rows: Any) -> Any:
-        return self.mask(self.builder.sub(rows, self.builder.mul(v, word(self.lanes))), self.lanes)
+    def sweep(
+        self, first: Any, stop: Any, rows: Any, body: Callable[[Any, Any, Any], None]
+    ) -> None:
+        """body(r, v, mask) for the entries first to stop: of all vectors, then the next entry."""
+        b = self.builder
+        full = b.sdiv(rows, word(self.lanes))
+        rest = b.sub(rows, b.mul(full, word(self.lanes)))
+        with self.loop(first, stop, word(1)) as r:
+            with self.loop(word(0), full, word(1)) as v:
+                body(r, v, None)
+            with self.when(b.icmp_signed("!=", rest, word(0))):
+                body(r, full, self.mask(rest, self.lanes))
 
     def maxima(self, count: Any, vectors: Any, rows: Any) -> None:
         """The largest key of every row, into the array "key"."""
@@ -96,18 +97,13 @@ class TileCode(RowCode):
         with self.loop(word(0), vectors, word(1)) as v:
             place = self.vector_place("key", v, self.size)
             b.store(self.entries.constant(-INF), place, align=self.size)
-        largest = self.variable(self.entries.constant(-INF))
 
-        def raise_to(first: Any, stop: Any, v: Any) -> None:
-            mask = self.mask_at(v, rows)
+        def raise_to(r: Any, v: Any, mask: Any) -> None:
+            value = self.read(self.need.key, self.entry_at(self.need.key, r, v), mask)
             place = self.vector_place("key", v, self.size)
-            b.store(self.vector("key", v), largest)
-            with self.loop(first, stop, word(1)) as r:
-                value = self.read(self.need.key, self.entry_at(self.need.key, r, v), mask)
-                b.store(self.larger_of(value, self.get(largest, value.type)), largest)
-            b.store(self.get(largest, self.entries.type), place, align=self.size)
+            b.store(self.larger_of(value, self.vector("key", v)), place, align=self.size)
 
-        self.chunks(count, vectors, raise_to)
+        self.sweep(word(0), count, rows, raise_to)
 
     def terms(self, r: Any, v: Any, mask: Any, constants: dict[str, Any]) -> list[Any]:
         """The terms of entry r of vector v; its exponential is kept if it is needed again."""
@@ -126,31 +122,35 @@ class TileCode(RowCode):
             for s, k in product(range(need.sums), range(self.pieces)):
                 for place in self.lane_places(s, word(0), j, k):
                     b.store(none, place)
-        zero = self.entries.constant(0.0)
-        kind = zero.type
-        chains = [[self.variable(zero) for _ in range(LANES // GROUP)] for _ in self.totals]
+        zero, kind = self.entries.constant(0.0), self.entries.type
 
-        def chunk(first: Any, stop: Any, v: Any) -> None:
-            mask, constants = self.mask_at(v, rows), self.constants_at(v, self.need.terms)
-            lanes = self.smaller(word(GROUP), b.sub(stop, first))
-            with self.loop(word(0), lanes, word(1)) as j:
-                for place in (p for places in chains for p in places):
-                    b.store(zero, place)
-                start = b.add(first, j)
-                for entry in range(0, self.longest or self.chunk, GROUP):
-                    r, chain = b.add(start, word(entry)), entry % LANES // GROUP
-                    # The same for all of a call's rows and columns: predicted.
-                    with self.when(b.icmp_signed("<", r, stop)):
-                        for places, x in zip(
-                            chains, self.terms(r, v, mask, constants), strict=True
-                        ):
-                            b.store(b.fadd(self.get(places[chain], kind), x), places[chain])
-                for s, places in enumerate(chains):
-                    found = [self.halves(self.get(p, kind)) for p in places]
-                    for k, pieces in enumerate(zip(*found, strict=True)):
-                        self.add_to_total(self.lane_places(s, v, j, k), list(pieces))
+        def add(r: Any, v: Any, mask: Any) -> None:
+            constants = self.constants_at(v, need.terms)
+            for s, x in enumerate(self.terms(r, v, mask, constants)):
+                place = self.chain(s, b.and_(r, word(LANES - 1)), v)
+                b.store(b.fadd(b.load(place, typ=kind, align=self.size), x), place, align=self.size)
 
-        self.chunks(count, vectors, chunk)
+        with self.loop(word(0), count, word(self.chunk)) as first:
+            stop = self.smaller(count, b.add(first, word(self.chunk)))
+            entries = b.sub(stop, first)
+            used = b.and_(b.add(entries, word(GROUP - 1)), word(-GROUP))
+            with (
+                self.loop(word(0), self.smaller(used, word(LANES)), word(1)) as j,
+                self.loop(word(0), vectors, word(1)) as v,
+            ):
+                for s in range(need.sums):
+                    b.store(zero, self.chain(s, j, v), align=self.size)
+            self.sweep(first, stop, rows, add)
+            many = b.icmp_signed(">", used, word(2 * GROUP))
+            lanes = self.smaller(word(GROUP), entries)
+            with b.if_else(many) as (then, otherwise):
+                with then:
+                    self.fold_chains(lanes, vectors, LANES // GROUP)
+                with otherwise, b.if_else(b.icmp_signed(">", used, word(GROUP))) as (two, one):
+                    with two:
+                        self.fold_chains(lanes, vectors, 2)
+                    with one:
+                        self.fold_chains(lanes, vectors, 1)
         with self.loop(word(0), vectors, word(1)) as v:
             for s, k in product(range(need.sums), range(self.pieces)):
                 places = [self.lane_places(s, v, word(j), k) for j in range(GROUP)]
@@ -158,6 +158,24 @@ class TileCode(RowCode):
                 index = b.add(b.mul(v, word(self.lanes)), word(k * GROUP))
                 target = self.item(self.array(f"s{s}"), index, DOUBLE_BYTES)
                 b.store(self.single_of(total), target, align=8)
+
+    def chain(self, s: int, j: Any, v: Any) -> Any:
+        """Where chain j of sum s of vector v's rows is."""
+        b = self.builder
+        offset = b.add(b.mul(j, word(self.pitch)), b.mul(v, word(VECTOR_BYTES)))
+        return self.at(self.chains[s], offset)
+
+    def fold_chains(self, lanes: Any, vectors: Any, count: int) -> None:
+        """Add chains j, j + GROUP, ... to lane j of the totals; chains beyond `count` are 0."""
+        b = self.builder
+        with self.loop(word(0), vectors, word(1)) as v, self.loop(word(0), lanes, word(1)) as j:
+            for s in range(self.need.sums):
+                places = [self.chain(s, b.add(j, word(c * GROUP)), v) for c in range(count)]
+                found = [
+                    self.halves(b.load(p, typ=self.entries.type, align=self.size)) for p in places
+                ]
+                for k, pieces in enumerate(zip(*found, strict=True)):
+                    self.add_to_total(self.lane_places(s, v, j, k), list(pieces))
 
     def lane_places(self, s: int, v: Any, j: Any, piece: int) -> tuple[Any, Any]:
         """Lane j of sum s of vector v's rows: where the total and its error are."""
@@ -170,32 +188,29 @@ class TileCode(RowCode):
         """The outputs along the rows."""
         b, need = self.builder, self.need
 
-        def write(first: Any, stop: Any, v: Any) -> None:
-            mask, constants = self.mask_at(v, rows), self.constants_at(v, need.apply)
+        def entries(names: list[str], kept: bool, r: Any, v: Any, mask: Any) -> None:
+            constants = self.constants_at(v, need.apply)
+            values = {n: self.read(n, self.entry_at(n, r, v), mask) for n in names}
+            if kept:
+                place = self.entry_at("e", r, v)
+                values["e"] = self.load(self.computing, place, self.lanes, mask)
+            elif "e" in need.apply:
+                values["e"] = self.weight(values[need.key], constants)
+            results = self.entries.bind(self.op.apply, values | constants)
+            for name, value in zip(self.outs, results, strict=True):
+                self.store(self.stored, value, self.entry_at(name, r, v), mask)
 
-            def entries(names: list[str], kept: bool) -> None:
-                with self.loop(first, stop, word(1)) as r:
-                    values = {n: self.read(n, self.entry_at(n, r, v), mask) for n in names}
-                    if kept:
-                        values["e"] = self.load(
-                            self.computing, self.entry_at("e", r, v), self.lanes, mask
-                        )
-                    elif "e" in need.apply:
-                        values["e"] = self.weight(values[need.key], constants)
-                    results = self.entries.bind(self.op.apply, values | constants)
-                    for name, value in zip(self.outs, results, strict=True):
-                        self.store(self.stored, value, self.entry_at(name, r, v), mask)
+        def write(names: list[str], kept: bool) -> None:
+            self.sweep(word(0), count, rows, partial(entries, names, kept))
 
-            if need.keep:
-                with b.if_else(self.kept) as (then, otherwise):
-                    with then:
-                        entries(need.in_apply_kept, True)
-                    with otherwise:
-                        entries(need.in_apply, False)
-            else:
-                entries(need.in_apply, False)
-
-        self.chunks(count, vectors, write)
+        if need.keep:
+            with b.if_else(self.kept) as (then, otherwise):
+                with then:
+                    write(need.in_apply_kept, True)
+                with otherwise:
+                    write(need.in_apply, False)
+        else:
+            write(need.in_apply, False)
 
     # A whole tile
 
@@ -205,7 +220,10 @@ class TileCode(RowCode):
         if need.per_row:
             with self.loop(word(0), rows, word(1)) as i:
                 for operand in need.per_row:
-                    self.put(operand.name, i, self.row_value(operand, b.add(first, i)))
+                    value = self.row_value(operand, b.add(first, i))
+                    self.put(operand.name, i, value)
+                    if operand in need.splat:
+                        self.put(f"close {operand.name}", i, self.close(value))
                 if need.label:
                     self.take_labelled(i, b.add(first, i))
         if need.top:
@@ -299,8 +317,6 @@ def columns_task(form: Form, module: Any, symbol: str) -> None:
 class NarrowCode(TileCode):
     """Rows of at most NARROW entries, gathered into areas of the computing dtype."""
 
-    longest = NARROW
-
     def __init__(self, form: Form, module: Any, symbol: str) -> None:
         super().__init__(form, module, symbol, 1)
         self.stored = self.computing
@@ -323,63 +339,133 @@ class NarrowCode(TileCode):
         place.type = ir.VectorType(POINTER, self.lanes)
         return place
 
+    def transposable(self, name: str, rows: Any, count: Any, n: int) -> Any:
+        """Whether the tile is whole, its rows have n entries, and follow each other."""
+        code, k = self.builder, self.need.position(name)
+        return self.all(
+            [
+                code.icmp_signed("==", count, word(n)),
+                code.icmp_signed("==", rows, word(self.lanes)),
+                code.icmp_signed("==", self.inner[k], word(self.item_size)),
+                code.icmp_signed("==", self.outer[k], word(n * self.item_size)),
+            ]
+        )
+
+    def picked(self, pair: tuple[Any, Any], lanes: list[int]) -> Any:
+        kind = ir.VectorType(HALF_WORD, self.lanes)
+        return self.builder.shuffle_vector(*pair, ir.Constant(kind, lanes))
+
+    def deinterleaved(self, vectors: list[Any]) -> list[Any]:
+        """Entry r of all rows in vector r, from vectors that hold row after row."""
+        if len(vectors) == 1:
+            return vectors
+        pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
+        found = [
+            self.deinterleaved([self.picked(p, list(range(o, 2 * self.lanes, 2))) for p in pairs])
+            for o in (0, 1)
+        ]
+        return [v for pair in zip(*found, strict=True) for v in pair]
+
+    def interleaved(self, vectors: list[Any]) -> list[Any]:
+        """The reverse of `deinterleaved`."""
+        if len(vectors) == 1:
+            return vectors
+        evens, odds = self.interleaved(vectors[::2]), self.interleaved(vectors[1::2])
+        order = [k + o * self.lanes for k in range(self.lanes) for o in (0, 1)]
+        halves = (order[: self.lanes], order[self.lanes :])
+        return [self.picked(p, half) for p in zip(evens, odds, strict=True) for half in halves]
+
+    def row_vectors(self, name: str, first: Any, n: int) -> list[Any]:
+        """The addresses of the vectors that hold the tile's rows one after the other."""
+        place = self.address(name, first)
+        return [self.at(place, k * self.lanes * self.item_size) for k in range(n)]
+
+    def entry_vectors(self, name: str, n: int) -> list[Any]:
+        return [self.at(self.bases[name], r * VECTOR_BYTES) for r in range(n)]
+
+    def transpose_in(self, name: str, first: Any, n: int) -> None:
+        stored = [self.load(self.dtype, p, self.lanes) for p in self.row_vectors(name, first, n)]
+        entries = self.deinterleaved([self.computed(v) for v in stored])
+        for value, place in zip(entries, self.entry_vectors(name, n), strict=True):
+            self.builder.store(value, place)
+
+    def transpose_out(self, name: str, first: Any, n: int) -> None:
+        kind = self.entries.type
+        entries = [self.builder.load(p, typ=kind) for p in self.entry_vectors(name, n)]
+        places = self.row_vectors(name, first, n)
+        for value, place in zip(self.interleaved(entries), places, strict=True):
+            self.store(self.dtype, value, place)
+
+    def move(
+        self,
+        name: str,
+        first: Any,
+        rows: Any,
+        count: Any,
+        transpose: Callable[[str, Any, int], None],
+        one_by_one: Callable[[str, Any, Any, Any], None],
+        lengths: tuple[int, ...] = TRANSPOSED,
+    ) -> None:
+        """Move the entries of an operand: transposed where that is possible."""
+        if not lengths:
+            one_by_one(name, first, rows, count)
+            return
+        n, *others = lengths
+        possible = self.transposable(name, rows, count, n)
+        with self.builder.if_else(possible) as (then, otherwise):
+            with then:
+                transpose(name, first, n)
+            with otherwise:
+                self.move(name, first, rows, count, transpose, one_by_one, tuple(others))
+
     def gather(self, first: Any, rows: Any, count: Any) -> None:
         """The entries of the rows from `first` on, entry by entry of all rows."""
-        code, mask = self.builder, self.mask(rows, self.lanes)
         for name in self.need.rows:
-            area = self.bases[name]
-            if self.item_size < 4:  # no processor gathers halves
-                with (
-                    self.loop(word(0), rows, word(1)) as i,
-                    self.loop(word(0), count, word(1)) as r,
-                ):
-                    place = self.item(self.at(area, code.mul(r, word(VECTOR_BYTES))), i, self.size)
-                    value = self.load(self.dtype, self.address(name, code.add(first, i), r), 1)
-                    self.store(self.computing, self.computed(value), place)
-                continue
-            memory, mangled, _, _ = STORED[self.dtype]
-            kind = ir.VectorType(memory, self.lanes)
-            with self.loop(word(0), count, word(1)) as r:
-                value = intrinsic(
-                    code,
-                    f"llvm.masked.gather.v{self.lanes}{mangled}.v{self.lanes}p0",
-                    kind,
-                    [
-                        self.places(name, first, r),
-                        ir.Constant(HALF_WORD, self.item_size),
-                        mask,
-                        ir.Constant(kind, None),
-                    ],
-                )
-                code.store(self.computed(value), self.item(area, r, VECTOR_BYTES))
+            self.move(name, first, rows, count, self.transpose_in, self.gather_one)
 
     def deliver(self, first: Any, rows: Any, count: Any) -> None:
-        code, mask = self.builder, self.mask(rows, self.lanes)
         for name in self.outs:
-            area = self.bases[name]
-            if self.dtype != self.computing:
-                with (
-                    self.loop(word(0), rows, word(1)) as i,
-                    self.loop(word(0), count, word(1)) as r,
-                ):
-                    place = self.item(self.at(area, code.mul(r, word(VECTOR_BYTES))), i, self.size)
-                    value = self.load(self.computing, place, 1)
-                    self.store(self.dtype, value, self.address(name, code.add(first, i), r))
-                continue
-            mangled = STORED[self.dtype][1]
-            with self.loop(word(0), count, word(1)) as r:
-                value = code.load(self.item(area, r, VECTOR_BYTES), typ=self.entries.type)
-                intrinsic(
-                    code,
-                    f"llvm.masked.scatter.v{self.lanes}{mangled}.v{self.lanes}p0",
-                    ir.VoidType(),
-                    [
-                        value,
-                        self.places(name, first, r),
-                        ir.Constant(HALF_WORD, self.item_size),
-                        mask,
-                    ],
-                )
+            self.move(name, first, rows, count, self.transpose_out, self.scatter_one)
+
+    def gather_one(self, name: str, first: Any, rows: Any, count: Any) -> None:
+        code, area = self.builder, self.bases[name]
+        if self.item_size < 4:  # no processor gathers halves
+            with (
+                self.loop(word(0), rows, word(1)) as i,
+                self.loop(word(0), count, word(1)) as r,
+            ):
+                place = self.item(self.item(area, r, VECTOR_BYTES), i, self.size)
+                value = self.load(self.dtype, self.address(name, code.add(first, i), r), 1)
+                self.store(self.computing, self.computed(value), place)
+            return
+        memory, mangled, _, _ = STORED[self.dtype]
+        kind = ir.VectorType(memory, self.lanes)
+        mask, none = self.mask(rows, self.lanes), ir.Constant(kind, None)
+        full = f"llvm.masked.gather.v{self.lanes}{mangled}.v{self.lanes}p0"
+        with self.loop(word(0), count, word(1)) as r:
+            places = self.places(name, first, r)
+            args = [places, ir.Constant(HALF_WORD, self.item_size), mask, none]
+            value = self.computed(intrinsic(code, full, kind, args))
+            code.store(value, self.item(area, r, VECTOR_BYTES))
+
+    def scatter_one(self, name: str, first: Any, rows: Any, count: Any) -> None:
+        code, area = self.builder, self.bases[name]
+        if self.dtype != self.computing:
+            with (
+                self.loop(word(0), rows, word(1)) as i,
+                self.loop(word(0), count, word(1)) as r,
+            ):
+                place = self.item(self.item(area, r, VECTOR_BYTES), i, self.size)
+                value = self.load(self.computing, place, 1)
+                self.store(self.dtype, value, self.address(name, code.add(first, i), r))
+            return
+        mask, mangled = self.mask(rows, self.lanes), STORED[self.dtype][1]
+        full = f"llvm.masked.scatter.v{self.lanes}{mangled}.v{self.lanes}p0"
+        with self.loop(word(0), count, word(1)) as r:
+            value = code.load(self.item(area, r, VECTOR_BYTES), typ=self.entries.type)
+            places = self.places(name, first, r)
+            args = [value, places, ir.Constant(HALF_WORD, self.item_size), mask]
+            intrinsic(code, full, ir.VoidType(), args)
 
 
 def narrow_task(form: Form, module: Any, symbol: str) -> None:

@@ -1,9 +1,9 @@
 """Exponentials of a row relative to its maximum, with nothing lost in the subtraction.
 
 The difference x - m of two floats is itself rounded: for an entry 100 below the maximum that alone
-is 32 ulp of the exponential in float32. Its error is computed (Knuth's two-sum) and added to the
-reduced argument, where it is no longer negligible. So a row and the same row shifted by a constant,
-where that shift is exact, give the same bits.
+is 32 ulp of the exponential in float32. Its error is computed (Dekker's fast two-sum) and added to
+the reduced argument, where it is no longer negligible. So a row and the same row shifted by a
+constant, where that shift is exact, give the same bits.
 
 Weights are kept times 1/UNIT, so that one which is subnormal in the result is a normal number until
 its last rounding.
@@ -21,10 +21,11 @@ LOWEST = ByDtype(-109.0, -750.0)
 
 @scalar
 def difference(x, m):
-    """x - m as d + lost, exactly."""
+    """x - m as d + lost, exactly, for x <= m (Dekker: the larger of two terms comes first)."""
     d = x - m
-    back = d + m
-    return d, (x - back) + ((back - d) - m)
+    large = select(x < -m, x, -m)
+    small = select(x < -m, -m, x)
+    return d, small - (d - large)
 
 
 @scalar

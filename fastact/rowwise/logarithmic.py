@@ -22,9 +22,12 @@ NAN = math.nan
 
 @scalar
 def others(e, x, m):
-    """The weight of an entry that is not the largest, and whether it is one of those."""
+    """The weight of an entry that is not the largest, and whether it is one of those.
+
+    -0.0 is what changes no sum: adding it under a condition is one instruction.
+    """
     largest = x == m
-    return select(largest, 0.0, e), select(largest, 1.0, 0.0)
+    return select(largest, -0.0, e), select(largest, 1.0, -0.0)
 
 
 @scalar

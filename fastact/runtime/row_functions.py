@@ -16,12 +16,17 @@ from fastact.runtime.docs import row_docstring
 from fastact.runtime.functions import check_dtypes, foreign, on_first_call
 from fastact.runtime.ufuncs import gufunc
 
-# A call without options goes straight to the ufunc; everything else is sorted out in `call_rows`.
+# A call without options goes straight to the ufunc; everything else is sorted out in `call_rows`,
+# which takes 4 us: as long as the softmax of 8192 numbers. Along another axis than the last that
+# needs an `out`, which would otherwise have to be laid out like the input.
 TEMPLATE = """
 def {name}({arrays}, axis=-1, *, {signature}):
-    if axis == -1 and {defaults}dtype is None and casting == "same_kind":
+    if {defaults}dtype is None and casting == "same_kind":
         try:
-            return _rows({arrays}, out=out)
+            if axis == -1:
+                return _rows({arrays}, out=out)
+            if type(axis) is int and type(out) is _array:
+                return _rows({arrays}, axis=axis, out=out)
         except (TypeError, ValueError, RuntimeError):
             pass
     return _call(({arrays},), axis, out, dtype, casting{options})
@@ -331,7 +336,7 @@ def row_function(op: RowOp) -> Callable[..., Any]:
         "signature": ", ".join(f"{name}={default!r}" for name, default in signature.items()),
     }
     passed_on = "".join(f", {name}={name}" for name in options)
-    scope: dict[str, Any] = {"__name__": "fastact"}
+    scope: dict[str, Any] = {"__name__": "fastact", "_array": np.ndarray}
     if op.causal or op.groups:
         call = call_causal if op.causal else call_groups
         scope["_call"] = partial(call, op)
