@@ -50,6 +50,21 @@ CODE = """
                 full = [np.full(n, p, computing) for p in parameters]
                 call(*arrays, *full, out=out if len(out) > 1 else out[0])
 
+    # Lengths around those of vectors, strips and rows read across, for the rest of the family
+    SOME = {1, 2, 3, 4, 8, 15, 16, 17, 31, 32, 33, 127, 128, 129, 192, 600} & set(@SIZES@)
+
+    def others(x, y, dy, columns):
+        for axis in (0, 1):
+            fa.log_softmax(x, axis=axis, out=y)
+            fa.logsumexp(x, axis=axis)
+            fa.sparsemax(x, axis=axis, out=y)
+            ids = np.zeros(np.delete(x.shape, axis), int)
+            fa.softmax_cross_entropy_value_and_grad(x, ids, axis=axis, out=y)
+            fa.softmax_cross_entropy_value_and_grad(x, dy, axis=axis, out=y)
+        fa.causal_softmax(x, out=y)
+        fa.maxout(x, columns, out=y)
+        fa.sigmoid_cross_entropy_value_and_grad(x, dy, out=y)
+
     dtype = {dtype.name: dtype for dtype in ops.DTYPES}["@DTYPE@"]
     areas = [guarded() for _ in range(4)]
     for case, direction in ops.directed(ops.default_cases()):
@@ -74,6 +89,8 @@ CODE = """
                             fa.softmax_backward_from_output(
                                 rows[2], rows[0], axis=axis, out=rows[1]
                             )
+                        if columns in SOME:
+                            others(*rows, columns)
     print("done")
 """
 
