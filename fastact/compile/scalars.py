@@ -5,7 +5,7 @@ from __future__ import annotations
 from numba import njit, types
 
 from fastact.activations.directions import Direction
-from fastact.activations.record import Activation
+from fastact.activations.paired import Pointwise
 from fastact.compile.abi import MAX_OPERANDS
 from fastact.compile.build import WORD, emit, linked, module_of, scalar_program
 from fastact.compile.driver import set_slot
@@ -28,7 +28,7 @@ def middle(window, count, result, data):
 """
 
 
-def build_scalars(record: Activation, direction: Direction, dtype: str, symbol: str) -> bytes:
+def build_scalars(record: Pointwise, direction: Direction, dtype: str, symbol: str) -> bytes:
     """The scalar function of one direction of an op, and its forms for SciPy, as one object.
 
     {symbol}         (x, ..., parameters...) -> result; two results go to two pointers at the end

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from functools import cache
 
-from fastact.activations.directions import DIRECTIONS
+from fastact.runtime.functions import directions_of
 from fastact.runtime.loops import Loop, RowLoop, driver_entry, load
 from fastact.runtime.numpy_api import words
 
@@ -39,7 +39,9 @@ def address(key: str) -> int:
         entry = driver_entry("row_loop")
     else:
         direction, dtype, defaults = rest
-        loop = Loop(registry.RECORDS[name], DIRECTIONS[direction], dtype, bool(int(defaults)))
+        record = registry.RECORDS.get(name) or registry.PAIRED[name]
+        (chosen,) = (d for d in directions_of(record) if d.name == direction)
+        loop = Loop(record, chosen, dtype, bool(int(defaults)))
         entry = driver_entry("ufunc_loop")
     loop.resolve(0)  # here an error can be raised
     found = words(LOOP_WORDS)

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 from numba import types
+from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.np.numpy_support import from_dtype
 
 from fastact.activations.directions import Direction
-from fastact.activations.record import Activation
+from fastact.activations.paired import Pointwise
 from fastact.compile.kernels import VECTOR_WIDTH
 from fastact.interop.addresses import elementwise_key
 from fastact.interop.numba_arrays import Operands, Result, broadcast, number, run
@@ -32,10 +34,10 @@ from fastact.interop.numba_typing import (
     refuse,
 )
 
-OPTIONS = {"out": None, "where": True, "dtype": None, "casting": "same_kind"}
+OPTIONS = {"out": None, "where": True, "dtype": None, "casting": "same_kind", "wrt": "x"}
 
 
-def resolver(record: Activation, direction: Direction) -> Resolve:
+def resolver(record: Pointwise, direction: Direction) -> Resolve:
     """What a call of one direction of an op is, for the types of its arguments."""
     name = record.name + direction.suffix
 
@@ -51,6 +53,8 @@ def resolver(record: Activation, direction: Direction) -> Resolve:
             else:
                 constants[p.name] = value
         if any(map(is_array, operands.values())):
+            if direction.results:
+                raise TypingError(f"{name}: inside compiled code it takes numbers only")
             return array_call(record, direction, operands, constants)
         return scalar_call(record, direction, operands, constants)
 
@@ -61,7 +65,7 @@ def resolver(record: Activation, direction: Direction) -> Resolve:
 
 
 def scalar_call(
-    record: Activation,
+    record: Pointwise,
     direction: Direction,
     operands: dict[str, Any],
     constants: dict[str, float],
@@ -70,7 +74,7 @@ def scalar_call(
     name = record.name + direction.suffix
     dtype = common(name, {a: operands[a] for a in direction.arrays})
     number = from_dtype(dtype)
-    outputs = len(direction.outputs)
+    outputs, returned = len(direction.outputs), [r.output for r in direction.results]
     names = (*direction.arrays, *(p.name for p in record.parameters))
 
     def lower(context: Any, builder: Any, args: Any) -> Any:
@@ -84,14 +88,19 @@ def scalar_call(
         )
         signature = scalar.get_call_type(context.typing_context, (number,) * len(names), {})
         call = context.get_function(scalar, signature)
-        return call(builder, [values[a] for a in names])
+        found = call(builder, [values[a] for a in names])
+        if not returned:
+            return found
+        parts = [found] if outputs == 1 else cgutils.unpack_tuple(builder, found, outputs)
+        return context.make_tuple(builder, result, [parts[k] for k in returned])
 
-    result = number if outputs == 1 else types.UniTuple(number, outputs)
+    results = len(returned) or outputs
+    result = number if results == 1 else types.UniTuple(number, results)
     return Call(result, dict.fromkeys(operands, number), lower)
 
 
 @cache
-def compiled_scalar(record: Activation, direction: Direction, dtype: np.dtype[Any]) -> Any:
+def compiled_scalar(record: Pointwise, direction: Direction, dtype: np.dtype[Any]) -> Any:
     # not before it is needed: compiling fastact's own code is what may import Numba first
     from fastact.compile.build import scalar_program
 
@@ -108,7 +117,7 @@ def result_layout(operands: list[Any], axes: int) -> str:
 
 
 def array_call(
-    record: Activation,
+    record: Pointwise,
     direction: Direction,
     operands: dict[str, Any],
     constants: dict[str, float],

@@ -9,11 +9,11 @@ from fastact.runtime.announce import listen
 
 def teach(function: Any, declaration: Any, *direction: Any) -> None:
     """Teach Numba one public function of fastact."""
-    from fastact.activations.record import Activation
+    from fastact.activations.paired import Pointwise
     from fastact.interop import numba_elementwise, numba_rows
     from fastact.interop.numba_typing import install
 
-    if isinstance(declaration, Activation):
+    if isinstance(declaration, Pointwise):
         install(function, numba_elementwise.resolver(declaration, *direction))
     else:
         install(function, numba_rows.resolver(declaration))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastact.activations.directions import DIRECTIONS, Direction
-from fastact.activations.record import Activation
+from fastact.activations.paired import Pointwise
 from fastact.rowwise.record import RowOp
 from fastact.runtime.functions import FLOATS, check_parameter, directions_of
 from fastact.runtime.loops import Loop, RowLoop, driver_entry, load
@@ -83,9 +83,9 @@ class Pointer:
                 f"{self.dtype} is none"
             )
         address, data = self._forms[form]
-        if isinstance(data, Activation):
+        if isinstance(data, Pointwise):
             unknown = parameters.keys() - {p.name for p in data.parameters}
-            values = data.parameter_values(**parameters)
+            values = {p.name: parameters.get(p.name, p.default) for p in data.parameters}
             given = [check_parameter(self.name, p, values[p.name]) for p in data.parameters]
             buffer: Any = (ctypes.c_double * max(len(given), 1))(*given)
         else:
@@ -142,8 +142,9 @@ def pointer(name: str, dtype: Any, direction: str = "forward") -> Pointer:
     if chosen not in FLOATS:
         raise ValueError(f"dtype must be {', '.join(FLOATS[:-1])} or {FLOATS[-1]}, got {dtype!r}")
     record = op.record
-    if isinstance(record, Activation):
-        directions: dict[str, Any] = {d.name: d for d in directions_of(record)}
+    if isinstance(record, Pointwise):
+        # a direction whose results are sums is no function of one element
+        directions: dict[str, Any] = {d.name: d for d in directions_of(record) if not d.results}
     elif isinstance(record, RowOp) and not record.causal:
         family = {row.name: row for row in registry.ROW_OPS}
         suffixes = {d.name: record.name + d.suffix for d in DIRECTIONS.values()}
@@ -153,13 +154,13 @@ def pointer(name: str, dtype: Any, direction: str = "forward") -> Pointer:
     if direction not in directions:
         has = ", ".join(map(repr, directions)) or "no pointers"
         raise ValueError(f"{record.name} has no direction {direction!r}; it has {has}")
-    if isinstance(record, Activation):
+    if isinstance(record, Pointwise):
         return elementwise_pointer(record, directions[direction], chosen)
     return row_pointer(directions[direction], chosen, direction)
 
 
 @cache
-def elementwise_pointer(record: Activation, direction: Direction, dtype: str) -> Pointer:
+def elementwise_pointer(record: Pointwise, direction: Direction, dtype: str) -> Pointer:
     entry = driver_entry("ufunc_loop")
     loop = Loop(record, direction, dtype, False)
     loop.resolve(0)

@@ -26,8 +26,15 @@ class Elsewhere(TypeError):  # noqa: N818
 
 
 def is_on_gpu(value: Any) -> bool:
-    """Whether a value is an array on a GPU; PyTorch's tensors on the CPU have the attribute too."""
-    return hasattr(type(value), INTERFACE) and bool(getattr(value, "is_cuda", True))
+    """Whether a value is an array on a GPU.
+
+    The types of PyTorch and JAX have the attribute on the CPU too. PyTorch's tensors say where they
+    are, and raise another error if their gradient is wanted.
+    """
+    if not hasattr(type(value), INTERFACE):
+        return False
+    known = getattr(value, "is_cuda", None)
+    return hasattr(value, INTERFACE) if known is None else bool(known)
 
 
 def is_tracked(value: Any) -> bool:

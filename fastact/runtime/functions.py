@@ -11,8 +11,8 @@ import numpy as np
 
 from fastact.activations.directions import DIRECTIONS, Direction
 from fastact.activations.paired import Paired, Pointwise
-from fastact.activations.record import Activation, Parameter
-from fastact.runtime import elsewhere
+from fastact.activations.record import Parameter
+from fastact.runtime import dlpack, elsewhere
 from fastact.runtime.announce import announce
 from fastact.runtime.docs import docstring
 from fastact.runtime.paired_docs import paired_docstring
@@ -154,14 +154,21 @@ def refused(
     dtype: Any,
     casting: Any,
 ) -> Any:
-    """What a call comes to that NumPy has refused: one for the GPU, or an explanation."""
+    """What a call comes to that NumPy has refused: one for others' arrays, or an explanation."""
     outs = out if isinstance(out, tuple) else (out,)
-    if not elsewhere.concerns((*named.values(), *outs)):
-        return explain(record.name + direction.suffix, error, named, out, where)
-    from fastact.gpu.call import elementwise
+    operands = (*named.values(), *outs)
+    if elsewhere.concerns(operands):
+        from fastact.gpu.call import elementwise
 
+        call = partial(elementwise, record, direction, named, out, where, dtype, casting)
+    elif dlpack.concerns(operands):
+        options = {"where": where, "dtype": dtype, "casting": casting}
+        again = function(record, direction)
+        call = partial(dlpack.call, again, named.values(), out, **options)
+    else:
+        return explain(record.name + direction.suffix, error, named, out, where)
     try:
-        return elementwise(record, direction, named, out, where, dtype, casting)
+        return call()
     except (TypeError, ValueError, RuntimeError) as problem:
         raise problem from None
 
@@ -251,7 +258,7 @@ def function(record: Pointwise, direction: Direction) -> Callable[..., Any]:
     else:
         made.__doc__ = docstring(record, direction)
     made.__module__ = "fastact"
-    if isinstance(record, Activation) and not record.like:
+    if not getattr(record, "like", ""):  # another library's defaults: the name is taken
         announce(made, record, direction)
     return made
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastact.rowwise.record import RowOp
-from fastact.runtime import elsewhere
+from fastact.runtime import dlpack, elsewhere
 from fastact.runtime.announce import announce
 from fastact.runtime.docs import row_docstring
 from fastact.runtime.functions import check_dtypes, foreign, on_first_call
@@ -181,6 +181,14 @@ def call_rows(
         if limit is not None or dtype is not None:
             raise TypeError(f"{op.name}: this form takes arrays on the host only")
         return rows(op, arrays, axis, out, value, factor, where, keepdims)
+    if dlpack.concerns((*arrays, out)):
+
+        def on_host(*operands: Any, **options: Any) -> Any:
+            return call_rows(op, operands, axis, casting=casting, **options)
+
+        more: dict[str, Any] = {"keepdims": keepdims, "temperature": temperature, "scale": scale}
+        more |= {"where": where, "empty": empty, "limit": limit, "dtype": dtype}
+        return dlpack.call(on_host, arrays, out, **more)
     if op.many_axes and (axis is None or isinstance(axis, tuple)):
         return over_axes(op, arrays, axis, out, dtype, casting, keepdims, where, empty)
     axis = check_axis(op.name, axis)

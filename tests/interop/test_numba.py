@@ -228,6 +228,27 @@ def test_temporaries_are_freed():
     )
 
 
+def test_ops_of_two_arrays():
+    @njit
+    def numbers(dy, a, b):
+        return (
+            fa.swiglu(a, b, beta=1.5),
+            fa.geglu_backward(dy, a, b),
+            fa.prelu_backward(dy, a, b),
+            fa.bias_relu_backward(dy, a, b),
+        )
+
+    swiglu, geglu, prelu, bias = numbers(0.5, -1.5, 2.0)
+    assert swiglu == fa.swiglu(-1.5, 2.0, 1.5)
+    assert geglu == tuple(map(float, fa.geglu_backward(0.5, -1.5, 2.0)))
+    assert prelu == tuple(map(float, fa.prelu_backward(0.5, -1.5, 2.0)))
+    assert bias == tuple(map(float, fa.bias_relu_backward(0.5, -1.5, 2.0)))
+    ops.assert_same_bits(compiled(fa.swiglu, 2)(X, X[0]), fa.swiglu(X, X[0]))
+    ops.assert_same_bits(compiled(fa.prelu, 2)(X, X[0]), fa.prelu(X, X[0]))
+    found = compiled(fa.swiglu_backward, 3)(X, X[:, ::-1], X)
+    ops.assert_same_bits(found, fa.swiglu_backward(X, X[:, ::-1], X))
+
+
 # ------------------------------------------------------------------------------ rows
 
 
@@ -399,6 +420,14 @@ def errors():
         return fa.softmax(np.zeros((3, 3)), 0.5)
 
     @njit
+    def trained():
+        return fa.prelu_backward(np.zeros(3), np.zeros(3), 0.25)
+
+    @njit
+    def partials():
+        return fa.swish_backward(1.0, 1.0, wrt="beta")
+
+    @njit
     def number():
         return fa.softmax(1.0)
 
@@ -417,6 +446,8 @@ def errors():
     )
     yield unknown, r"swish: got an unexpected keyword argument 'alpha'; called as swish\(float64"
     yield masked, r"swish: where= is not available inside compiled code; called as swish\(array"
+    yield trained, r"prelu_backward: inside compiled code it takes numbers only; called as prelu"
+    yield partials, r"swish_backward: wrt= is not available inside compiled code"
     yield axis, r"softmax: axis must be an integer, got float64; called as softmax\(array"
     yield number, r"softmax: x must be an array with 1 dimensions, got float64"
     yield policy, r"softmax: empty must be 'nan' or 'zero', written out in the call"

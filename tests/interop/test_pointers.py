@@ -94,6 +94,8 @@ def test_signatures():
     assert fa.pointer("relu", "float32", "backward").signature == "float (float, float)"
     both = fa.pointer("relu", "float64", "value_and_grad")
     assert both.signature == "void (double, double *, double *)"
+    assert fa.pointer("swiglu", "float64").arguments == ("a", "b", "beta")
+    assert fa.pointer("swiglu", "float64").as_ctypes()(2.0, 3.0, 1.0) == fa.swiglu(2.0, 3.0)
     assert fa.pointer("relu", "float64") is fa.pointer("relu", np.float64)
 
 
