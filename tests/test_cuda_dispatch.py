@@ -1,5 +1,7 @@
 """Which arrays go to a GPU, on which stream, and what comes back; the GPU is a stand-in."""
 
+import struct
+
 import children
 import numpy as np
 import pytest
@@ -43,6 +45,15 @@ def test_two_results_and_parameters_by_value(gpu):
     given = gpu.launches[0].arguments(kernel("swish", "value_and_grad", "float64"))
     assert given == {"size": 1000, "x": x.address, "out_y": y.address, "out_g": g.address,
                      "beta": 1.5}  # fmt: skip
+
+
+def test_gated_ops(gpu):
+    a, b = GpuArray((8,)), GpuArray((8,))
+    assert fa.swiglu(a, b).shape == (8,)
+    da, db = fa.swiglu_backward(GpuArray((8,)), a, b)
+    assert type(da) is type(db) is GpuArray
+    given = struct.unpack_from("@iQQQQQ", gpu.launches[1].packed)
+    assert given[0] == 8 and given[-2:] == (da.address, db.address)
 
 
 def test_a_kernel_is_loaded_once_per_device(gpu):
@@ -172,6 +183,10 @@ REFUSED = {
     "casting": (lambda x: fa.sigmoid(x, dtype="float64"), ValueError, "dtype"),
     "trained": (lambda x: fa.swish_backward(x, x, wrt="beta"), TypeError, "host"),
     "weight": (lambda x: fa.prelu_backward(x, x, x), TypeError, "host"),
+    "loss": (lambda x: fa.softmax_cross_entropy(x, 0), TypeError, "logits", "GPU", "host"),
+    "groups": (lambda x: fa.maxout(x, 2), TypeError, "x", "GPU", "host"),
+    "causal": (lambda x: fa.causal_softmax(x), TypeError, "x", "GPU", "host"),
+    "rounds": (lambda x: fa.sparsemax(x), TypeError, "sparsemax", "host"),
     "axis": (lambda x: fa.softmax(x, axis=1), ValueError, "axis 1", "(8,)"),
     "host where": (lambda x: fa.softmax(x, where=X > 0), TypeError, "where", "numpy.ndarray"),
 }  # fmt: skip

@@ -177,6 +177,20 @@ def test_refused(gpu, call, error, words):
     assert not gpu.launches
 
 
+def test_what_has_no_kernel_is_computed_on_the_cpu(gpu):
+    x = np.random.default_rng(2).normal(0, 2, (4, 6))
+    labels = np.array([0, 1, 2, 5])
+    calls = [
+        lambda: fa.sparsemax(x),
+        lambda: fa.maxout(x, 2),
+        lambda: fa.causal_softmax(x),
+        lambda: fa.softmax_cross_entropy(x, labels),
+    ]
+    for call in calls:
+        np.testing.assert_array_equal(call(), on_cpu(call))
+    assert not gpu.launches
+
+
 def test_after_the_block_the_cpu_computes(gpu):
     with fa.use_target("auto"):
         fa.relu(np.ones(8))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastact.runtime import elsewhere
 from fastact.runtime.functions import check_dtypes
 from fastact.runtime.row_functions import FLOATS, result_dtype
 
@@ -20,6 +21,7 @@ def check_reduction(name: str, reduction: Any) -> None:
 
 def floating(name: str, argument: str, value: Any) -> np.ndarray:
     """An argument as an array of a real floating dtype, in the processor's byte order."""
+    elsewhere.refuse(name, {argument: value})
     check_dtypes(name, {argument: value})
     array = np.asarray(value)
     dtype = array.dtype if array.dtype.name in FLOATS else result_dtype([array], None)

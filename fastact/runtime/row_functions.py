@@ -175,11 +175,13 @@ def call_rows(
     value = empty_value(op, empty)
     factor = check_factor(op.name, temperature, scale)
     given = arrays
-    if elsewhere.concerns((*arrays, out, where)):
+    if limit is not None or op.start is not None or op.groups:  # what has no kernel for the GPU
+        elsewhere.refuse(op.name, dict(zip(op.inputs, arrays, strict=True)))
+    elif elsewhere.concerns((*arrays, out, where)):
         from fastact.gpu.call import rows
 
-        if limit is not None or dtype is not None:
-            raise TypeError(f"{op.name}: this form takes arrays on the host only")
+        if dtype is not None:
+            raise ValueError(f"{op.name}: dtype= is for arrays on the host")
         return rows(op, arrays, axis, out, value, factor, where, keepdims)
     if dlpack.concerns((*arrays, out)):
 
@@ -273,6 +275,7 @@ def call_causal(
     op: RowOp, arrays: tuple[Any, ...], offset: Any, out: Any, dtype: Any, casting: Any, **more: Any
 ) -> Any:
     """A call in which row i of a matrix has the entries up to i + offset."""
+    elsewhere.refuse(op.name, dict(zip(op.inputs, arrays, strict=True)))
     if isinstance(offset, bool) or not hasattr(offset, "__index__"):
         raise TypeError(f"{op.name}: offset must be an integer, got {offset!r}")
     shape = np.shape(arrays[-1])
@@ -303,6 +306,7 @@ def call_groups(
     op: RowOp, arrays: tuple[Any, ...], groups: Any, axis: Any, out: Any, dtype: Any, casting: Any
 ) -> Any:
     """A call in which a row is one of the groups of neighbours that an axis is cut into."""
+    elsewhere.refuse(op.name, dict(zip(op.inputs, arrays, strict=True)))
     axis = check_axis(op.name, axis)
     check_dtypes(op.name, dict(zip(op.inputs, arrays, strict=True)))
     *others, x = map(np.asanyarray, arrays)
