@@ -28,6 +28,7 @@ class Elementwise:
     grad: Callable[..., Any]
     backward: Callable[..., Any]
     value_and_grad: Callable[..., Any]
+    backward_from_output: Callable[..., Any] | None
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -85,7 +86,13 @@ def elementwise() -> dict[str, Elementwise]:
         numbers = tuple(p.name for p in record.parameters)
         if takes[: 1 + len(numbers)] == (*DIRECTIONS["forward"].arrays, *numbers):
             found[name] = Elementwise(
-                name, record, op.forward, op.grad, op.backward, op.value_and_grad
+                name,
+                record,
+                op.forward,
+                op.grad,
+                op.backward,
+                op.value_and_grad,
+                op.backward_from_output,
             )
     return found
 
