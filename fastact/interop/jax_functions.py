@@ -97,7 +97,7 @@ def second(op: Elementwise, parameters: tuple[float, ...], x: jax.Array) -> jax.
     op.second(np.zeros(0))  # raises if there is none, now rather than when the program runs
 
     def compute(x: np.ndarray, out: np.ndarray, **given: Any) -> None:
-        out[...] = op.second(x, *given.values())
+        out[...] = op.second(x, *(given[p.name] for p in op.parameters))
 
     made: jax.Array = foreign(f"{op.name}_second", compute, like(x), x, **named(op, parameters))
     return made

@@ -45,6 +45,7 @@ SECOND: dict[str, str] = {
             "threshold",
             "hard_tanh",
             "hard_sigmoid",
+            "clipped_linear",
             "sparse_sigmoid",
             "soft_shrink",
             "hard_shrink",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -28,7 +29,10 @@ def build(
     outputs: int,
     signature: str | None = None,
 ) -> np.ufunc:
-    """A ufunc with one loop per dtype, each behind the same entry of the driver."""
+    """A ufunc with one loop per dtype, each behind the same entry of the driver.
+
+    Its name is unique, because pickle finds it by that name (`fastact.pickling`).
+    """
     loops = [make_loop(dtype) for dtype in DTYPES]
     types = [types_of(dtype) for dtype in DTYPES]
     data = words(len(loops))
@@ -37,6 +41,8 @@ def build(
     addresses = loop_addresses(entry, len(loops))
     inputs = len(types[0]) - outputs
     made = make_ufunc(name, doc, inputs, outputs, addresses, data, types, signature)
+    if hasattr(made, "__dict__"):  # NumPy 2.2: pickle then need not search all modules
+        made.__module__ = "fastact.pickling"
 
     def add_bfloat16() -> None:
         from ml_dtypes import bfloat16
@@ -61,8 +67,9 @@ def ufunc(record: Pointwise, direction: Direction, defaults: bool) -> np.ufunc:
         parameters = [] if defaults else [COMPUTING.get(str(dtype), dtype)] * len(record.parameters)
         return [dtype] * len(direction.arrays) + parameters + [dtype] * len(direction.outputs)
 
+    several = record.parameters and not defaults
     return build(
-        record.name + direction.suffix,
+        record.name + direction.suffix + ("_with_parameters" if several else ""),
         record.summary,
         "ufunc_loop",
         lambda dtype: Loop(record, direction, dtype, defaults),
@@ -79,8 +86,10 @@ def gufunc(op: RowOp, empty: float, general: bool = False) -> np.ufunc:
     def core(operands: tuple[Operand, ...]) -> str:
         return ",".join("(n)" if o.is_row else "()" for o in operands)
 
+    policy = "nan" if math.isnan(empty) else "zero"
+    other = "" if policy == (op.policy or "nan") else f"_{policy}"
     return build(
-        op.name,
+        op.name + other + ("_where" if general else ""),
         op.summary,
         "row_loop",
         lambda dtype: RowLoop(op, dtype, empty, general),
