@@ -99,11 +99,12 @@ def elementwise() -> dict[str, Elementwise]:
 
 @cache
 def rowwise() -> dict[str, RowWise]:
-    """The ops of one array along an axis that have a backward pass, by name."""
+    """The ops of one array along any axis that have a backward pass, by name."""
     found = {}
     for name, record in registry.ROW_FAMILIES.items():
         op = registry.get(name)
-        if record.inputs != ("x",) or op.backward is None:
+        takes = tuple(inspect.signature(op.forward).parameters)
+        if takes[:2] != ("x", "axis") or op.backward is None:
             continue
         found[name] = RowWise(name, record, op.forward, op.backward, op.backward_from_output)
     return found
