@@ -21,7 +21,7 @@ from fastact.runtime.ufuncs import gufunc
 # needs an `out`, which would otherwise have to be laid out like the input.
 TEMPLATE = """
 def {name}({arrays}, axis=-1, *, {signature}):
-    if {defaults}dtype is None and casting == "same_kind":
+    if {defaults}dtype is None and casting == "same_kind" and not {frame}:
         try:
             if axis == -1:
                 return _rows({arrays}, out=out)
@@ -172,6 +172,12 @@ def call_rows(
     limit: Any = None,
 ) -> Any:
     """A call with options."""
+    for name, array in zip(op.inputs, arrays, strict=True):
+        if hasattr(array, "columns"):
+            raise TypeError(
+                f"{op.name}: {name} is a DataFrame, of which pandas hands on the transpose: "
+                f"rows would be taken for columns; use {name}.to_numpy()"
+            )
     value = empty_value(op, empty)
     factor = check_factor(op.name, temperature, scale)
     given = arrays
@@ -361,7 +367,8 @@ def row_function(op: RowOp) -> Callable[..., Any]:
             f"{name} {'is' if default is True else '=='} {default!r} and "
             for name, default in options.items()
         )
-        source = TEMPLATE.format(**words, defaults=defaults, options=passed_on)
+        frame = f'hasattr({op.inputs[-1]}, "columns")'
+        source = TEMPLATE.format(**words, defaults=defaults, frame=frame, options=passed_on)
     exec(source, scope)
     made: Callable[..., Any] = scope[op.name]
     made.__doc__ = row_docstring(op)
