@@ -391,6 +391,24 @@ CHANGES = {
 }
 
 
+def test_settings_of_numba_are_no_concern_of_the_library(empty):
+    # NUMBA_DISABLE_JIT is for the coverage of users' functions; profiling makes Numba warn
+    code = """
+        import numpy as np, fastact as fa
+        x = np.linspace(-2, 2, 100, dtype=np.float32)
+        assert 0 < fa.sigmoid(x)[0] < fa.softmax(x)[-1] * 100
+        import numba
+        print(numba.njit(fa.sigmoid) is fa.sigmoid)
+    """
+    settings = {"NUMBA_DISABLE_JIT": "1", "NUMBA_ENABLE_PROFILING": "1"}
+    assert children.run(code, {"FASTACT_CACHE_DIR": str(empty), **settings}).strip() == "True"
+
+
+def test_settings_that_change_the_code_change_the_key(filled):
+    assert use(filled, f"import os\nos.environ['NUMBA_OPT'] = '0'\n{LOAD}") == "refused"
+    assert use(filled, LOAD) == "loaded"
+
+
 @pytest.mark.parametrize("what", CHANGES)
 def test_whatever_changes_the_code_changes_the_key(filled, what):
     change, expected = CHANGES[what]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -58,13 +61,33 @@ def failure(error: BaseException) -> tuple[int, int]:
     return id(keep(kind)), threading.get_ident()
 
 
+@contextmanager
+def numba_enabled() -> Iterator[None]:
+    """Numba compiles, whatever NUMBA_DISABLE_JIT says: that is meant for the user's functions.
+
+    Nor do its warnings concern the user, who has no part in what is compiled here.
+    """
+    with warnings.catch_warnings(action="ignore"):
+        if "numba" not in sys.modules and not os.environ.get("NUMBA_DISABLE_JIT"):
+            yield  # row ops are compiled without Numba
+            return
+        from numba.core import config
+
+        before, config.DISABLE_JIT = config.DISABLE_JIT, 0
+        try:
+            yield
+        finally:
+            config.DISABLE_JIT = before
+
+
 def stored(name: str, build: Callable[[], bytes]) -> bytes:
     """An object from the store, or built now and stored."""
     from fastact.runtime import store
 
     code = store.get(name)
     if code is None:
-        code = build()
+        with numba_enabled():
+            code = build()
         store.put(name, code)
     return code
 

@@ -20,6 +20,18 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent
 SOURCES = ("numerics", "activations", "rowwise", "compile", "cuda")
 DIGEST = 32
+# What Numba reads from the environment that changes the code it makes: a session that looks
+# for a bug with NUMBA_OPT=0 leaves no slow kernels to those after it.
+SETTINGS = (
+    "NUMBA_BOUNDSCHECK",
+    "NUMBA_CPU_FEATURES",
+    "NUMBA_CPU_NAME",
+    "NUMBA_DEBUGINFO",
+    "NUMBA_ENABLE_AVX",
+    "NUMBA_LOOP_VECTORIZE",
+    "NUMBA_OPT",
+    "NUMBA_SLP_VECTORIZE",
+)
 
 
 def root() -> Path | None:
@@ -48,6 +60,7 @@ def key() -> str:
     if spec is not None and spec.origin:
         # Read, not imported: the version is needed in processes that never load Numba.
         parts.append((Path(spec.origin).parent / "_version.py").read_bytes())
+    parts += [f"{name}={os.environ.get(name, '')}".encode() for name in SETTINGS]
     for folder in SOURCES:
         for file in sorted((PACKAGE / folder).glob("*.py")):
             parts += [file.name.encode(), file.read_bytes()]
