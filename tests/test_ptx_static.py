@@ -1,5 +1,7 @@
 """The compiled GPU kernels as text: how they access memory, and what the assembler says of them."""
 
+import itertools
+import math
 import re
 import subprocess
 from functools import cache
@@ -13,7 +15,8 @@ import gpu
 from gpu import elementwise
 
 from fastact.activations.directions import DIRECTIONS
-from fastact.cuda import kinds
+from fastact.cuda import kinds, row_kinds
+from fastact.registry import ROW_OPS
 
 REGISTERS = 65536  # of a multiprocessor, on every compute capability here (CUDA guide, 16.2)
 GRANULE = 8  # registers per thread are given out in eights
@@ -62,7 +65,7 @@ def check_occupancy(kernel, cc, folder):
     """No spill, and registers for the blocks that the kernel asks for."""
     registers, spilled, stack = assembled(gpu.text(kernel, cc), cc, folder)
     assert (spilled, stack) == (0, 0)
-    threads = kernel.block[0] * kernel.block[1] * kernel.block[2]
+    threads = math.prod(kernel.block)
     blocks = REGISTERS // (-(-registers // GRANULE) * GRANULE * threads)
     assert blocks >= kernel.resident_blocks(cc), f"{registers} registers"
 
@@ -106,3 +109,40 @@ def test_resident_threads(dtype, cc):
     resident = kernel.resident_blocks(cc) * kernel.block[0]
     held = kinds.resident_threads(cc)
     assert resident == held if dtype == "float32" else held / 2 < resident <= held
+
+
+# An op that is reduced in rounds has no kernel yet.
+ROWS = [op for op in ROW_OPS if op.start is None]
+# rows of a lane, of a warp, of a block, in chunks
+LENGTHS = (8, 1024, 4096, 1 << 20)
+
+
+def row_cases():
+    """(op, dtype, length, columns, capability): all for 9.0, or as many as there are ops, twice."""
+    if gpu.FULL:
+        return list(itertools.product(ROWS, gpu.DTYPES, LENGTHS, (False, True), [(9, 0)]))
+    dtypes = list(gpu.DTYPES)
+    return [
+        (op, dtypes[(i + k) % 4], LENGTHS[(i // 4 + 2 * k) % 4], k == 1, gpu.CAPABILITIES[i % 5])
+        for i, op in enumerate(ROWS)
+        for k in range(2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("op", "dtype", "length", "columns", "cc"),
+    row_cases(),
+    ids=lambda v: gpu.capability(v) if isinstance(v, tuple) else getattr(v, "name", str(v)),
+)
+def test_rows(op, dtype, length, columns, cc, tmp_path):
+    for kernel in row_kinds.chosen(op, dtype, length, columns):
+        text = gpu.text(kernel, cc)
+        check_text(text, kernel.finishing)
+        check_occupancy(kernel, cc, tmp_path)
+        if kernel.aligned and kernel.stage == "whole":
+            rows = [o for o in kernel.inputs if o.is_row]
+            wide = re.findall(r"\bld\.global(?:\.nc)?\.(?:v4\.\w32|v2\.\w64)\b", text)
+            assert len(wide) == len(rows) * kernel.vectors
+            outputs = [o for o in kernel.outputs if o.is_row]
+            wide = re.findall(r"\bst\.global\.(?:v4\.\w32|v2\.\w64)\b", text)
+            assert len(wide) == len(outputs) * kernel.vectors

@@ -2,7 +2,8 @@
 
 A row is reduced and rewritten by `lanes` threads, each of which holds `vectors` times sixteen
 bytes of it in registers: entry (v * lanes + lane) * W + j is the j-th of the v-th vector of a
-lane, W being the entries of a vector, whatever the layout, so that sums run in the same order.
+lane, W being the entries of a vector, whatever the layout. Sums are compensated, so that their
+order does not show.
 Three ways of giving rows to threads:
 
 * "warp": `lanes` neighbouring threads of a warp, up to 32; they exchange values by shuffles;
@@ -34,7 +35,9 @@ WARP = 32
 WARP_BLOCK = 256  # threads of a block in which every warp has rows of its own
 WARP_LONGEST = 1024  # entries of a row that one warp, or 32 lanes of a column, take
 HELD_BYTES = 128  # of operands in the computing dtype that a thread of a block holds
-LARGEST_BLOCK = 1024
+# Half of what a block may have: a thread that holds 128 bytes needs more than 64 registers.
+LARGEST_BLOCK = 512
+COLUMN_LANES = LARGEST_BLOCK // WARP  # threads that share a column
 MOST_ALONG_Y = 65535  # blocks of a grid (CUDA programming guide, technical specifications)
 CHUNK_BLOCK = 512  # threads for a chunk of a long row
 
@@ -160,9 +163,13 @@ class Rows:
         return (max(1, min(-(-rows // self.rows_per_block), most)), -(-pieces // layers), layers)
 
     def resident_blocks(self, cc: tuple[int, int]) -> int:
-        """Blocks that a multiprocessor must be able to hold: half of all threads, at least."""
+        """Blocks that a multiprocessor must be able to hold: a quarter of all threads, at least.
+
+        Each has as many loads under way as it holds vectors. A bound of half the threads made
+        half types spill registers on compute capability 10.0.
+        """
         threads = self.block[0] * self.block[1]
-        return max(1, resident_threads(cc) // 2 // threads)
+        return max(1, resident_threads(cc) // 4 // threads)
 
 
 def held(op: RowOp, dtype: str) -> int:
@@ -179,12 +186,14 @@ def chosen(op: RowOp, dtype: str, length: int, columns: bool = False) -> tuple[R
     """
     width = VECTOR_BYTES // ITEMSIZE[dtype]
     most = max(1, HELD_BYTES // (held(op, dtype) * width))  # vectors per thread
-    if columns and length <= min(WARP_LONGEST, WARP * width * most):
-        lanes = min(WARP, power_of_two(-(-length // width)))
+    if columns:  # every entry has an address of its own, which takes registers too
+        most = max(1, most // 2)
+    if columns and length <= COLUMN_LANES * width * most:
+        lanes = min(COLUMN_LANES, power_of_two(-(-length // width)))
         vectors = power_of_two(-(-length // (lanes * width)))
         return (Rows(op, dtype, lanes, vectors, "columns", aligned=False),)
     if columns:
-        kernel = Rows(op, dtype, WARP, max(1, most // 2), "columns", aligned=False)
+        kernel = Rows(op, dtype, COLUMN_LANES, most, "columns", aligned=False)
         return replace(kernel, stage="partial"), replace(kernel, stage="apply")
     if length <= min(WARP_LONGEST, WARP * width * most):
         lanes = min(WARP, power_of_two(-(-length // width)))
