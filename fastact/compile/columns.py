@@ -120,8 +120,10 @@ class TileCode(RowCode):
         b, need, none = self.builder, self.need, self.group.constant(0.0)
         with self.loop(word(0), b.mul(vectors, word(GROUP)), word(1)) as j:
             for s, k in product(range(need.sums), range(self.pieces)):
-                for place in self.lane_places(s, word(0), j, k):
-                    b.store(none, place)
+                high, low = self.lane_places(s, word(0), j, k)
+                b.store(none, high)
+                if self.computing == "float64":
+                    b.store(none, low)
         zero, kind = self.entries.constant(0.0), self.entries.type
 
         def add(r: Any, v: Any, mask: Any) -> None:

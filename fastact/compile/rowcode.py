@@ -276,10 +276,13 @@ class RowCode(Code):
         own += [o.name for o in self.need.per_row if o.dtype != "int64"]
         own += [f"{n}_label" for n in self.need.at_label]
         names |= {name: (lambda name=name: column(name)) for name in own}
-        constants = self.group.bind(op.finish, names)
-        names |= {f"c{j}": c for j, c in enumerate(constants)}
+        if op.quick and self.computing == "float32":
+            constants = self.some.bind(op.finish, {n: self.rounded(v) for n, v in names.items()})
+        else:
+            constants = self.group.bind(op.finish, names)
+            names |= {f"c{j}": c for j, c in enumerate(constants)}
         for j, c in enumerate(constants):
-            if self.computing == "float32":
+            if c.type.element != self.real:
                 c = code.fptrunc(c, self.some.type)
             code.store(c, self.item(self.array(f"c{j}"), b, self.size), align=self.size)
             if j == 0 and self.need.rounds:
@@ -288,6 +291,10 @@ class RowCode(Code):
             if source is not None:
                 (value,) = self.group.bind(source, names)
                 code.store(value, self.item(self.array(name), b, 8), align=8)
+
+    def rounded(self, value: Any) -> Callable[[], Any]:
+        """A float64 value of GROUP rows, or what makes it, as one that makes it float32."""
+        return lambda: self.builder.fptrunc(value() if callable(value) else value, self.some.type)
 
     # Rounds: an op with a `start` is reduced again until its c0 rises no more
 

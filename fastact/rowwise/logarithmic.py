@@ -142,6 +142,7 @@ ROW_OPS: tuple[RowOp, ...] = (
         terms=others,
         merge=others_merged,
         finish=log_softmax_finish,
+        quick=True,
         apply=log_softmax_apply,
         empty=-INF,
         edges=(

@@ -99,6 +99,7 @@ class RowOp:
     per_row: tuple[str, ...] = ()  # inputs with one value per row
     extra: tuple[Operand, ...] = ()  # operands with one value per row that are not public
     value_dtype: str = OWN
+    quick: bool = False  # the constants of a row of float32 are computed in float32
     start: float | None = None  # of c, which rises to the c0 of each round until it stays
     precise: bool = False  # a small value of a row is computed in float64: the maximum cancels
     row_outputs: int = 1  # how many values `apply` returns
