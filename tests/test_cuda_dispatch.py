@@ -184,6 +184,7 @@ REFUSED = {
     "trained": (lambda x: fa.swish_backward(x, x, wrt="beta"), TypeError, "host"),
     "weight": (lambda x: fa.prelu_backward(x, x, x), TypeError, "host"),
     "loss": (lambda x: fa.softmax_cross_entropy(x, 0), TypeError, "logits", "GPU", "host"),
+    "halves": (lambda x: fa.glu(x), TypeError, "x", "GPU", "host"),
     "groups": (lambda x: fa.maxout(x, 2), TypeError, "x", "GPU", "host"),
     "causal": (lambda x: fa.causal_softmax(x), TypeError, "x", "GPU", "host"),
     "rounds": (lambda x: fa.sparsemax(x), TypeError, "sparsemax", "host"),

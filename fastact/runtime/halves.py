@@ -10,6 +10,7 @@ import numpy as np
 
 from fastact.activations.directions import Direction
 from fastact.activations.paired import Paired
+from fastact.runtime import elsewhere
 from fastact.runtime.functions import FLOATS, check_dtypes, foreign, function
 from fastact.runtime.paired_docs import halves_docstring
 
@@ -20,6 +21,7 @@ def halves(name: str, x: Any, axis: Any) -> tuple[Any, Any]:
     """The two halves of an array along an axis."""
     if isinstance(axis, bool) or not hasattr(axis, "__index__"):
         raise TypeError(f"{name}: axis must be an integer, got {axis!r}")
+    elsewhere.refuse(name, {"x": x})
     if foreign(x):
         raise TypeError(f"{name}: x must be a NumPy array, got a {type(x).__name__}")
     check_dtypes(name, {"x": x})
@@ -47,6 +49,7 @@ def paired_function(op: Paired, direction: Direction) -> Callable[..., Any]:
 
     def glu_backward(dy: Any, x: Any, axis: Any = -1, out: Any = None) -> Any:
         a, b = halves(name, x, axis)
+        elsewhere.refuse(name, {"dy": dy})
         check_dtypes(name, {"dy": dy})
         if np.shape(dy) != a.shape:
             raise ValueError(f"{name}: dy has shape {np.shape(dy)}; it must have shape {a.shape}")
