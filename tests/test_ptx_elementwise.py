@@ -145,6 +145,33 @@ def test_blocks_in_any_order(dtype):
     ops.assert_same_bits(results, expected)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "dimensions", "index", "size"),
+    [
+        ("float16", 0, 32, 2**30 - 5),  # the most that 32-bit indices are used for
+        ("float64", 1, 32, 2**30 - 1),
+        ("float32", 0, 64, 2**33 + 3),
+        ("bfloat16", 1, 64, 2**32 + 9),
+    ],
+)
+def test_the_end_of_huge_arrays(dtype, dimensions, index, size):
+    """The last blocks of a launch; what lies before their elements exists in name only."""
+    dtype = gpu.DTYPES[dtype]
+    kernel = elementwise("relu", "forward", dtype, kinds.Layout(dimensions, False, index))
+    per_block = kernel.block[0] * (1 if dimensions else kernel.lanes)
+    blocks = size // per_block + 1  # the last block is not full
+    skipped = (blocks - 2) * per_block
+    x = ops.mixed(dtype, size - skipped)
+    out = Operand(np.zeros_like(x), role="out", skipped=skipped)
+    numbers = {"size": size, "x_stride_0": 1, "out_y_stride_0": 1}
+    operands = {"x": Operand(x, skipped=skipped), "out_y": out}
+    launch(kernel, CC, operands, numbers, (blocks, 1, 1), order=[blocks - 2, blocks - 1])
+    # the elements beyond the last whole vector are the first block's
+    done = x.size if dimensions else x.size // kernel.lanes * kernel.lanes
+    out.buffer.check_written(np.arange(x.size) < done)
+    ops.assert_same_bits(out.result()[:done], cpu("relu", "forward", [x], ())[0][:done])
+
+
 def test_the_contiguous_kernel_needs_alignment():
     """It is the caller's part to choose the strided kernel for a misaligned array."""
     kernel = elementwise("relu", "forward", "float32")
