@@ -15,6 +15,7 @@ from typing import Any
 from reach_works import Key
 
 import fastact as fa
+from fastact.measure import expressions
 from fastact.measure.cases import Case
 from fastact.measure.catalogue import is_loss, is_paired, is_rowwise
 from fastact.measure.timing import Timings
@@ -235,6 +236,12 @@ def gate(op: str, direction: str) -> Line:
     )
 
 
+TORCH_HAS = [
+    Case(op, direction, "float32", (IN_CACHE,))
+    for op in ELEMENTWISE
+    for direction in ("forward", "backward")
+    if expressions.torch(op, direction)
+]
 HARD = ("hard_tanh", "hard_sigmoid", "hard_swish", "hard_shrink")
 BIASED = Case("bias_gelu", shape=(LARGE // 1024, 1024))
 NUMPY_STARTS = Key("import numpy")
@@ -257,6 +264,30 @@ LINES: list[Line] = [
         for row in (128, 1024)
     ),
     against_torch(4.0, Case("selu", shape=(IN_CACHE,)), 5),
+    *(
+        against_torch(target, Case(op, direction, dtype, (IN_CACHE,)), 5)
+        for op, direction, dtype, target in (
+            ("gelu", "forward", "float32", 2.0),
+            ("gelu_tanh", "forward", "float32", 4.0),
+            ("mish", "forward", "float32", 6.0),
+            ("softplus", "forward", "float32", 4.0),
+            ("log_sigmoid", "forward", "float32", 3.0),
+            ("gelu", "backward", "float32", 3.0),
+            ("mish", "backward", "float32", 6.0),
+            ("gelu_tanh", "backward", "float32", 3.0),
+            ("gelu", "forward", "float64", 5.0),
+        )
+    ),
+    *(
+        Line(
+            5,
+            f"every op that torch has, forward and backward, float32, 1 thread: {word}",
+            target,
+            combine,
+            pairs("torch_serial", "fastact_serial", TORCH_HAS),
+        )
+        for word, target, combine in (("geometric mean", 3.0, mean), ("worst op", 1.0, smallest))
+    ),
     *(against_torch(1.0, Case(op, shape=(IN_CACHE,)), 5) for op in HARD),
     *(gate(op, d) for op in ("swiglu", "geglu") for d in ("forward", "backward")),
     Line(

@@ -1,7 +1,7 @@
 """Smooth relatives of the rectifiers: x times something between 0 and 1."""
 
 from fastact.activations.record import Accuracy, Activation, Parameter
-from fastact.numerics.exact import two_product, two_sum
+from fastact.numerics.exact import two_product
 from fastact.numerics.language import ByDtype, fma, scalar, select
 from fastact.numerics.logistic import (
     ROOT_OF_UNIT,
@@ -41,20 +41,11 @@ def slope_weight(w, rest):
 
 
 @scalar
-def slope_product(above, w, rest, factor, factor_low):
-    """UNIT w (1 + rest) (factor + factor_low) below 0; above 0: 1 less that."""
+def slope_product(above, w, rest, factor):
+    """UNIT w (1 + rest) factor below 0; above 0: 1 less that."""
     below = w * factor
-    below = below + fma(below, rest, fma(w, factor, -below) + w * factor_low)
+    below = below + fma(below, rest, fma(w, factor, -below))
     return select(above, fma(-UNIT, below, 1.0), UNIT * below)
-
-
-@scalar
-def sigmoid_gate_slope(above, z, low):
-    """d/dx of x sigma(c x) for |c x| = z + low: W (1 - z (1 - W)) with W = sigma(-z)."""
-    w, rest = logistic_parts(z, low)
-    whole, lost = slope_weight(w, rest)
-    factor = (1.0 - z) + fma(z, whole, fma(z, lost, fma(low, whole, -low)))
-    return slope_product(above, w, rest, factor, 0.0)
 
 
 @scalar
@@ -66,7 +57,10 @@ def swish_forward(x, beta):
 @scalar
 def swish_grad(x, beta):
     z, low, _ = product(beta, x)
-    return sigmoid_gate_slope((x > 0.0) == (beta > 0.0), z, low)
+    w, rest = logistic_parts(z, low)
+    # below 0, with W = w (1 + rest): W (1 - z (1 - W)); above 0: 1 less that
+    factor = (1.0 - z) + fma(z, UNIT * fma(w, rest, w), -low)
+    return slope_product((x > 0.0) == (beta > 0.0), w, rest, factor)
 
 
 @scalar
@@ -85,7 +79,11 @@ def gelu_quick_forward(x):
 @scalar
 def gelu_quick_grad(x):
     z, low, _ = quick_argument(x)
-    return sigmoid_gate_slope(x > 0.0, z, low)
+    w, rest = logistic_parts(z, low)
+    whole, lost = slope_weight(w, rest)
+    # as for swish; here low is not far below the last digit of z
+    factor = (1.0 - z) + fma(z, whole, fma(z, lost, fma(low, whole, -low)))
+    return slope_product(x > 0.0, w, rest, factor)
 
 
 @scalar
@@ -120,11 +118,14 @@ def gelu_tanh_grad(x):
     slope_low = fma(a, p3_low, slope_low)
     w, rest = logistic_parts(z, fma(a, p_low, low))
     whole, lost = slope_weight(w, rest)
-    # 1 - slope (1 - W)
-    d, d_low = two_sum(1.0, -slope)
-    product_low = fma(slope, lost, fma(slope_low, whole, d_low - slope_low))
-    factor, factor_low = two_sum(d, fma(slope, whole, product_low))
-    return slope_product(x > 0.0, w, rest, factor, factor_low)
+    # 1 - slope (1 - W); where slope is large, rounding that sum would show
+    d = 1.0 - slope
+    part = fma(slope, whole, fma(slope, lost, fma(slope_low, whole, -slope_low)))
+    factor = d + part
+    factor_low = select(slope > 2.0, (d - factor) + part, 0.0)
+    below = w * factor
+    below = below + fma(below, rest, fma(w, factor_low, fma(w, factor, -below)))
+    return select(x > 0.0, fma(-UNIT, below, 1.0), UNIT * below)
 
 
 @scalar
