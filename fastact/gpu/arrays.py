@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,11 +65,14 @@ def itemsize(dtype: str) -> int:
     return 1 if dtype == "bool" else ITEMSIZE[dtype]
 
 
+@lru_cache(maxsize=256)
+def dtype_name(dtype: Any, typestr: str) -> str:
+    """The name of a library's dtype; libraries disagree on the code of bfloat16."""
+    return "bfloat16" if "bfloat16" in str(dtype) else np.dtype(typestr).name
+
+
 def dtype_of(value: Any, typestr: str) -> str:
-    """The name of the dtype; libraries disagree on the code of bfloat16."""
-    if "bfloat16" in str(getattr(value, "dtype", "")):
-        return "bfloat16"
-    return np.dtype(typestr).name
+    return dtype_name(getattr(value, "dtype", None), typestr)
 
 
 def array(op: str, name: str, value: Any, dtypes: tuple[str, ...] = tuple(ITEMSIZE)) -> Array:
