@@ -142,10 +142,11 @@ def test_shifted_overlap(case, direction, target, shift):
 def test_one_element_of_out_as_an_operand(case, direction, n, target):
     """An operand or a parameter that is broadcast from inside out is read before it is written."""
     call = ops.function(case.op, direction)
-    names = len(DIRECTIONS[direction].arrays) + len(case.parameters)
-    for i, at in itertools.product(range(names), {0, n // 2, n - 1}):
+    names = [*DIRECTIONS[direction].arrays, *(p.name for p in case.record.parameters)]
+    bounds = {"min": 0.25, "max": 3.0}  # which must not cross, whatever is between them
+    for i, at in itertools.product(range(len(names)), {0, n // 2, n - 1}):
         base = np.random.default_rng(n).uniform(0.5, 2, n).astype(np.float32)
-        others = [np.full(n, 1.25, np.float32) for _ in range(names)]
+        others = [np.full(n, bounds.get(name, 1.25), np.float32) for name in names]
         copied = [*others[:i], base[at : at + 1].copy(), *others[i + 1 :]]
         expected = ops.results(call(*copied))
         rest = tuple(np.empty(n, np.float32) for _ in expected[1:])
