@@ -1,8 +1,8 @@
 """The functions that users call: a short way for eager mode, the operators for all else.
 
-What a call costs was measured on 16 elements (bench/adapters.py): an operator of the dispatcher
-written in Python takes 3 us forward and 40 us with autograd, `torch.autograd.Function` 6 us
-forward; a tensor that needs no gradient is computed without either, in 1.7 us.
+What a call costs was measured on 16 elements (bench/adapters.py): an operator that is registered
+from Python takes 9 us, `torch.autograd.Function` 6 us; a tensor that needs no gradient is computed
+without either, in 2.2 us. PyTorch's own functions take 1 us, and 1.5 us where they record.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class Forward(torch.autograd.Function):
     """An elementwise op; its backward pass is a fused one over dy and the input.
 
     The input is kept, as PyTorch itself does for most activations. Keeping f'(x) instead, made
-    by value_and_grad in the forward pass, was measured and is no faster: it writes one array more.
+    by value_and_grad in the forward pass, was measured: a step on 1 Mi elements is 5 to 18 %
+    faster, but a second derivative would need the input too, and with it twice the memory.
     """
 
     @staticmethod
