@@ -16,11 +16,12 @@ def name_of(op):
 
 
 def smooth_points(op, count=9, parameters=None):
-    """Points where f and f' are finite, at least 0.05 from a kink."""
+    """Points at least 0.05 from a kink, and 0.1 from where f or f' ceases to be finite."""
     case = ops.Case(op.name, op.record.defaults if parameters is None else parameters)
     x = np.linspace(-4.2, 4.1, 301)
-    y, g = op.value_and_grad(x, *case.parameters)
-    good = np.isfinite(y) & np.isfinite(g)
+    good = np.ones(x.shape, bool)
+    for near in (x - 0.1, x, x + 0.1):
+        good &= np.isfinite(op.value_and_grad(near, *case.parameters)).all(axis=0)
     for kink in case.kinks:
         good &= np.abs(x - kink) > 0.05
     x = x[good]
