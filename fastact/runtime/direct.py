@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import math
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +20,9 @@ _call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
 
 
 @cache
-def row_loop(op: RowOp, dtype: str) -> RowLoop:
+def row_loop(op: RowOp, dtype: np.dtype[Any]) -> RowLoop:
     """The tasks of an op, loaded here and not by the driver: an error is a plain exception."""
-    loop = RowLoop(op, dtype, math.nan)
+    loop = RowLoop(op, dtype.name, math.nan)
     loop.resolve(False)
     return loop
 
@@ -58,7 +59,7 @@ def run(op: RowOp, operands: list[np.ndarray]) -> None:
     """
     kinds = (*op.operands(False), *op.results())
     along = [a for a, kind in zip(operands, kinds, strict=True) if kind.is_row]
-    loop = row_loop(op, along[0].dtype.name)
+    loop = row_loop(op, along[0].dtype)
     *lead, length = along[0].shape
     if math.prod(lead) == 0:
         return

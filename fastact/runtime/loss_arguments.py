@@ -11,6 +11,7 @@ from fastact.runtime.functions import check_dtypes
 from fastact.runtime.row_functions import FLOATS, result_dtype
 
 REDUCTIONS = ("mean", "sum", "none")
+NATIVE = frozenset(map(np.dtype, ("float16", "float32", "float64")))
 
 
 def check_reduction(name: str, reduction: Any) -> None:
@@ -22,10 +23,17 @@ def check_reduction(name: str, reduction: Any) -> None:
 def floating(name: str, argument: str, value: Any) -> np.ndarray:
     """An argument as an array of a real floating dtype, in the processor's byte order."""
     elsewhere.refuse(name, {argument: value})
+    if type(value) is np.ndarray and value.dtype in NATIVE:
+        return value
     check_dtypes(name, {argument: value})
     array = np.asarray(value)
     dtype = array.dtype if array.dtype.name in FLOATS else result_dtype([array], None)
     return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def along_last(array: np.ndarray, axis: int) -> np.ndarray:
+    """A view with the axis as the last one; `np.moveaxis` takes 10 us."""
+    return array if axis in (-1, array.ndim - 1) else np.moveaxis(array, axis, -1)
 
 
 def finite(name: str, argument: str, array: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from fastact.rowwise.record import RowOp
 from fastact.runtime.direct import run
 from fastact.runtime.functions import check_dtypes
 from fastact.runtime.loss_arguments import (
+    along_last,
     check_out,
     check_reduction,
     delivered,
@@ -138,7 +139,7 @@ def softmax_loss(
     axis = check_axis(name, axis)
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"{name}: axis {axis} is out of bounds for logits of shape {x.shape}")
-    rows = np.moveaxis(x, axis, -1)
+    rows = along_last(x, axis)
     *lead, classes = rows.shape
     if not classes:
         raise ValueError(f"{name}: logits of shape {x.shape} have no classes along axis {axis}")
@@ -159,7 +160,7 @@ def softmax_loss(
             )
         probabilities = given.astype(x.dtype, copy=False)
         read += [probabilities]
-        q = np.moveaxis(probabilities, axis, -1)
+        q = along_last(probabilities, axis)
         op, arrays, total = of_probabilities(rows, q, weights, smoothing, mean)
     else:
         raise TypeError(
@@ -170,7 +171,7 @@ def softmax_loss(
     results = [losses]
     dlogits = target(out, x, read) if gradient else x
     if gradient:
-        results = [np.moveaxis(dlogits, axis, -1), losses]
+        results = [along_last(dlogits, axis), losses]
     run(op[gradient], [*arrays, *results])
     if reduction == "none":
         value = rounded(losses, x.dtype)
