@@ -36,7 +36,10 @@ def on_config(config: Any) -> Any:
     for entry in config.nav:
         for title, folder in (("Gallery", "gallery"), ("API", "api")):
             if isinstance(entry, dict) and title in entry:
-                entry[title] = [f"{folder}/index.md", *(f"{folder}/{n}.md" for n in fa.names())]
+                entry[title] = [
+                    f"{folder}/index.md",
+                    *({n: f"{folder}/{n}.md"} for n in fa.names()),
+                ]
     return config
 
 

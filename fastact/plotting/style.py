@@ -45,7 +45,8 @@ DASHES: tuple[Any, ...] = (
     (0, (4, 1.5, 1, 1.5, 1, 1.5)),
     (0, (3, 3)),
 )
-MARKERS = ("o", "s", "^", "D", "v", "X", "P")
+# more of them than dashes: the lines differ also where colours and dashes begin anew
+MARKERS = ("o", "s", "^", "D", "v", "X", "P", "<", ">")
 MARKS_PER_LINE = 9
 
 
