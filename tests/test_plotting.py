@@ -15,6 +15,7 @@ import matplotlib as mpl
 
 import fastact as fa
 from fastact.cli import app
+from fastact.gallery import facts
 from fastact.plotting import curves, errors, figures, style
 
 ELEMENTWISE = [name for name in fa.names() if curves.is_elementwise(name)]
@@ -42,7 +43,7 @@ def test_the_lines_are_the_op(op):
     for label, function in (("f(x)", fa.get(op)), ("f′(x)", fa.get(op).grad)):
         x, y = lines(axes)[label].get_data()
         here = np.isfinite(y)
-        assert here.sum() > 300
+        assert here.sum() > 0.9 * curves.POINTS
         np.testing.assert_array_equal(y[here], function(x[here]))
     low, high = axes.get_xlim()
     kinks = curves.evaluated(fa.get(op).record, fa.get(op).record.kinks, {})
@@ -58,6 +59,8 @@ def test_kinks_are_marked_and_lines_break_at_jumps(op):
     (axes,) = fa.plot(op, show=False).axes
     dots = {float(x.get_xdata()[0]) for x in axes.get_lines() if x.get_marker() == "o"}
     assert set(curves.evaluated(record, record.kinks, {})) <= dots
+    if not facts.facts(op).on_the_whole_line:
+        return  # steep where its domain ends
     for label in ("f(x)", "f′(x)"):
         x, y = lines(axes)[label].get_data()
         steps = np.abs(np.diff(y))

@@ -84,7 +84,9 @@ def facts(name: str) -> Facts:
     ]
     below, above = (tuple(evaluated(record, e, {})) for e in (record.limits, record.grad_limits))
     x, y, slope = x[known], y[known], slope[known]
-    ends = [v for v in below if not math.isnan(v)]
+    # at the edge of a domain values may have no bound, and the grid does not see it
+    edges = [] if domain == (-math.inf, math.inf) else [-math.inf, math.inf]
+    ends = [v for v in below if not math.isnan(v)] + edges
     with np.errstate(all="ignore"):
         mean = mean_of(op, record) if domain == (-math.inf, math.inf) else math.nan
     return Facts(

@@ -78,8 +78,9 @@ def span_of(name: str, parameters: dict[str, float]) -> tuple[float, float]:
     with np.errstate(all="ignore"):
         grid = np.linspace(low, high, POINTS)
         defined = grid[np.isfinite(fa.get(name)(grid, **parameters))]
-    if defined.size < POINTS // 3:  # a domain that is a small part of the line
-        low, high = (defined[0], defined[-1]) if defined.size else SPAN
+    if 0 < defined.size < POINTS:  # a domain that is a part of the line, and its edges
+        step = grid[1] - grid[0]
+        low, high = max(low, defined[0] - step), min(high, defined[-1] + step)
     return float(low), float(high)
 
 
