@@ -6,6 +6,7 @@ Registered in mkdocs.yml as a hook. In the pages of docs/ it fills these markers
     <!-- lab:NAME -->      an experiment of `fastact.lab`, run now: its table, figure and sentence
     <!-- error:OP -->      errors of an op in ULP over the line, measured now
     <!-- source:PATH -->   a file of the repository
+    <!-- readme:SLUG -->   a section of the README
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from fastact.activations.directions import DIRECTIONS
 from fastact.measure.catalogue import directions_of
 
 ROOT = Path(__file__).resolve().parent.parent
-MARKER = re.compile(r"<!-- (table|lab|error|source):([\w./-]+) -->")
+MARKER = re.compile(r"<!-- (table|lab|error|source|readme):([\w./-]+) -->")
 UNDERLINED = re.compile(r"^([A-Z][A-Za-z ]+)\n-{3,}\n", re.MULTILINE)
 LISTED = ("Parameters", "Returns", "Raises")
 
@@ -184,6 +185,16 @@ def source(path: str) -> str:
     return f"```{kind}\n{(ROOT / path).read_text(encoding='utf-8')}```"
 
 
+def section(slug: str) -> str:
+    """A section of the README by the words of its heading; its links are the README's own."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    sections = re.split(r"^## (.+)$", text, flags=re.MULTILINE)
+    for title, body in zip(sections[1::2], sections[2::2], strict=True):
+        if re.sub(r"[^\w ]", "", title).lower().replace(" ", "-") == slug:
+            return re.sub(r"\[([^\]]+)\]\((?!http)[^)]*\)", r"\1", body)
+    raise KeyError(f"README.md has no section {slug!r}")
+
+
 FINDINGS: dict[str, Any] = {}
 FIGURES = {"lab": lab_figure, "error": error_figure}
 TEXTS = {
@@ -191,4 +202,5 @@ TEXTS = {
     "lab": lab_text,
     "error": lambda name: f"![Errors of {name} in ULP](pictures/{name}-error.svg)",
     "source": source,
+    "readme": section,
 }

@@ -32,7 +32,6 @@ WIDE = (
     ("sve", "scalable vectors"),
     ("neon", "128-bit vectors"),
 )
-NUMBA_SETTINGS = ("NUMBA_DISABLE_JIT", "NUMBA_OPT", "NUMBA_DEBUG", "NUMBA_CPU_NAME")
 OLDEST_CUDA = 12_000  # as the driver counts: 12.0
 
 
@@ -176,11 +175,14 @@ def packages() -> Iterator[Diagnosis]:
             yield Diagnosis(name, SLOW, f"{there} is too old: {oldest} or later is needed", mend)
         else:
             yield Diagnosis(name, GOOD, there)
-    for setting in NUMBA_SETTINGS:
+    for setting in store.SETTINGS:
         value = os.environ.get(setting)
-        if value not in (None, "", "0") or (setting == "NUMBA_OPT" and value == "0"):
+        if value:
             yield Diagnosis(
-                "numba", SLOW, f"{setting}={value} changes what is compiled", f"unset {setting}"
+                "numba",
+                SLOW,
+                f"{setting}={value} changes what is compiled",
+                f"unset {setting}",
             )
     if not find_spec("ml_dtypes"):
         yield Diagnosis("bfloat16", NOTE, "not available", "pip install ml_dtypes")
