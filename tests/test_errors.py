@@ -59,7 +59,9 @@ def test_wrong_dtype_is_named(case, direction, dtype):
         assert untouched(out)
 
 
-@pytest.mark.parametrize("value", [1j, "1.0", b"1.0", None, {}, object()], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "value", [1j, "1.0", b"1.0", None, {}, object()], ids=lambda v: type(v).__name__
+)
 @calls
 def test_wrong_scalar_is_named(case, direction, value):
     arrays = [*good_arrays(direction)[:-1], value]
