@@ -152,9 +152,10 @@ def tail(a):
     h, c = quotient(a)
     d = fma(-SMALL, c, fma(SMALL, h, -TAIL_CENTRE))
     p = polynomial(d, TAIL)
-    # (h - c) (1 + t) (1 + p)
-    part = fma(t, 1.0 + p, p)
-    return s * (h + fma(h, part, -fma(c, part, c)))
+    # (h - c) (1 + p) (1 + t), the rounding error of the first product carried along
+    high = fma(h, p, h)
+    low = fma(-c, p, fma(h, p, h - high) - c)
+    return s * (high + fma(high, t, fma(low, t, low)))
 
 
 @tail.for_double
