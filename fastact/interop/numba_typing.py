@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numba import types
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.errors import TypingError
 from numba.core.registry import cpu_target
 from numba.core.typing.templates import AbstractTemplate, Signature, infer_global
@@ -117,5 +118,7 @@ def install(function: Any, resolve: Resolve) -> None:
 
     infer_global(function, types.Function(Template))
     lower_builtin(function, types.VarArg(types.Any))(lower)
-    # a function may be met for the first time while its caller is being typed
-    cpu_target.typing_context.refresh()
+    # Numba looks for new registrations before it compiles, and takes milliseconds for it; only a
+    # function that is met while its caller is being typed cannot wait for the next time
+    if global_compiler_lock.is_locked():
+        cpu_target.typing_context.refresh()
