@@ -52,7 +52,8 @@ GIVEN = {
     "labels": np.array([0, 1, 2, 0]),
     "targets": np.full((4, 3), 0.5),
     "w": np.ones(3),
-    "x": np.ones((2, 2)),
+    "x": np.ones((64, 64)),
+    "scores": np.zeros((64, 64)),
     "dx": np.ones(2),
     "dy": np.ones(2),
     "fa": fa,
@@ -87,10 +88,11 @@ def test_code_runs(name, tmp_path, monkeypatch):
     """Blocks of one page run one after another, in one scope, but for those of absent libraries."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
-    scope = dict(GIVEN) if name == "README.md" else {}
+    scope = {}
     for k, block in enumerate(fences((ROOT / name).read_text(), "python")):
         if block.startswith("# needs:") or 'device="cuda"' in block:
             continue  # of tests/interop/test_guide.py; of a machine with a GPU
+        scope |= GIVEN if name == "README.md" else {}
         try:
             exec(compile(block, f"{name}, block {k + 1}", "exec"), scope)
         except ImportError as error:
