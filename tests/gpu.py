@@ -1,6 +1,5 @@
 """The library's GPU kernels under the PTX interpreter: compiled once, launched on NumPy arrays."""
 
-import os
 from functools import cache
 
 import numpy as np
@@ -18,7 +17,7 @@ from fastact.runtime.functions import directions_of
 
 # FASTACT_TESTS=full runs every kernel for compute capability 9.0 and many for the others; by
 # default, a cover in which each op, each form, each dtype and each capability occurs.
-FULL = os.environ.get("FASTACT_TESTS") == "full"
+FULL = ops.FULL
 CAPABILITIES = kinds.CAPABILITIES
 DTYPES = {str(dtype): dtype for dtype in ops.DTYPES}
 PROBES = ("sigmoid", "swish", "threshold")  # ops with none, one and two parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -35,6 +36,9 @@ OTHER_VALUES = {
 }
 # Where other parameters must agree: min <= max.
 OTHER_BY_NAME = {"min": (-2.0, 0.25), "max": (0.5, 3.0)}
+
+# FASTACT_TESTS=full asks for what takes too long by default.
+FULL = os.environ.get("FASTACT_TESTS") == "full"
 
 ELEMENTWISE = tuple(name for name in fa.names() if hasattr(fa.get(name), "grad"))
 
@@ -102,6 +106,22 @@ def all_cases() -> list[Case]:
 def directed(cases: list[Case]) -> list[tuple[Case, str]]:
     """Each case in each direction that it has."""
     return [(case, direction) for case in cases for direction in case.directions]
+
+
+# Ops with none, one and two parameters, cheap and exponential.
+PROBES = ("relu", "tanh", "elu", "swish", "threshold")
+
+
+def some_directed() -> list[tuple[Case, str]]:
+    """The probes in every direction and the other ops in one of theirs, in turn; or all.
+
+    For what the driver does, strides and tails and threads: kernels differ in their scalars alone.
+    """
+    every = directed(default_cases())
+    if FULL:
+        return every
+    others = [d for d in every if d[0].op not in PROBES]
+    return [d for d in every if d[0].op in PROBES] + others[::4]
 
 
 @cache

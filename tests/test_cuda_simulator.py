@@ -1,6 +1,11 @@
-"""Every kernel in numba-cuda's simulator: see cuda_simulation.py."""
+"""Kernels in numba-cuda's simulator: see cuda_simulation.py.
+
+A process per op takes ten seconds and more, so by default some ops stand for all: what differs
+between ops, their scalars, is compiled and executed by test_ptx_elementwise.
+"""
 
 import children
+import gpu
 import ops
 import pytest
 
@@ -14,7 +19,7 @@ def simulate(call):
     children.run(f"import cuda_simulation\ncuda_simulation.{call}", SIMULATOR, seconds=400)
 
 
-@pytest.mark.parametrize("op", ops.ELEMENTWISE)
+@pytest.mark.parametrize("op", ops.ELEMENTWISE if gpu.FULL else gpu.PROBES)
 def test_elementwise(op):
     simulate(f"check_elementwise({op!r})")
 
@@ -23,7 +28,7 @@ def test_elementwise(op):
 GPU_ROW_OPS = [o.name for o in ROW_OPS if o.start is None and not o.causal and not o.groups]
 
 
-@pytest.mark.parametrize("op", GPU_ROW_OPS)
+@pytest.mark.parametrize("op", GPU_ROW_OPS if gpu.FULL else GPU_ROW_OPS[::3])
 def test_rows(op):
     simulate(f"check_rows({op!r})")
 
