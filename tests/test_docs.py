@@ -150,7 +150,8 @@ def test_commands_run(command, tmp_path, monkeypatch):
         pytest.importorskip("sklearn")
     head = [sys.executable, *(["-m", "pytest"] if program == "pytest" else [])]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": path}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
+    environment = inherited | {"PYTHONPATH": path}
     subprocess.run([*head, *words], cwd=ROOT, env=environment, check=True, capture_output=True)
 
 

@@ -214,7 +214,8 @@ def test_casting_into_out_as_in_exp(case, casting):
     f = ops.function(case.op, "forward")
     for have, into in itertools.product([*map(np.dtype, "bhl"), *FLOATS], ASKED):
         x = np.array([0, 1]).astype(have)
-        outcomes = [like_exp(g, x, out=np.zeros(2, into), casting=casting) for g in (np.exp, f)]
+        with np.errstate(invalid="ignore"):  # 1 is outside some domains
+            outcomes = [like_exp(g, x, out=np.zeros(2, into), casting=casting) for g in (np.exp, f)]
         assert outcomes[0] == outcomes[1], (have, into)
 
 
@@ -334,10 +335,10 @@ def test_array_ufunc_override(case, direction):
 @one_input
 def test_masked_arrays_and_matrices(case):
     f = ops.function(case.op, "forward")
-    masked = np.ma.masked_array([0.5, 1.5], [True, False])
+    masked = np.ma.masked_array([1.5, 0.5], [True, False])
     got = f(masked)
     assert isinstance(got, np.ma.MaskedArray) and got.mask.tolist() == [True, False]
-    assert got[1] == f(1.5)
+    assert got[1] == f(0.5)
 
 
 @one_input

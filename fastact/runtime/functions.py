@@ -44,7 +44,7 @@ def {name}({arrays}{signature}, out=None, where=True, dtype=None, casting=_same_
 UNPACK = (
     """
         if type(out) is tuple and len(out) == 1:
-            return {name}({operands}, out[0], where, dtype, casting)""",
+            return _self({operands}, out[0], where, dtype, casting)""",
     "",
 )
 TESTS = ("", "out is None and ")
@@ -243,7 +243,7 @@ def function(record: Pointwise, direction: Direction) -> Callable[..., Any]:
     source = template.format(
         **words,
         test=TESTS[two],
-        unpack=UNPACK[two].format(name=name, operands=", ".join(operands)),
+        unpack=UNPACK[two].format(operands=", ".join(operands)),
         plain=words["arrays"] + PLAIN_OUT[two],
         plain_out=PLAIN_OUT[two],
         wrt=", wrt=_x" if partial_of else "",
@@ -253,6 +253,7 @@ def function(record: Pointwise, direction: Direction) -> Callable[..., Any]:
     )
     exec(source, scope)
     made: Callable[..., Any] = scope[name]
+    scope["_self"] = made  # a parameter may have the op's name
     if isinstance(record, Paired):
         made.__doc__ = paired_docstring(record, direction)
     else:
