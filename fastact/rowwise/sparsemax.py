@@ -96,9 +96,9 @@ SOURCES = (
     "Martins, Astudillo 2016, From softmax to sparsemax",
     "Michelot 1986, A finite algorithm for finding the projection of a point onto the simplex",
 )
-SORTED = "np.sort(x - x.max(-1, keepdims=True), axis=-1)[..., ::-1]"
+SORTED = "-np.sort(x.max(-1, keepdims=True) - x, axis=-1)"
 NAIVE = (
-    "(lambda d, s: np.maximum(d - ((s.cumsum(-1) - 1) / np.arange(1, s.shape[-1] + 1)).max(-1,"
+    "(lambda d, s: np.maximum(d - ((s.cumsum(-1) - 1) / np.ones_like(s).cumsum(-1)).max(-1,"
     f" keepdims=True), 0))(x - x.max(-1, keepdims=True), {SORTED})"
 )
 
