@@ -248,6 +248,20 @@ def row_last(view: plan.View, axis: int) -> plan.View:
     return view._replace(shape=tuple(shape), strides=tuple(strides))
 
 
+def check_row_shapes(op: RowOp, shapes: dict[str, Any], shape: Any, per_row: Any) -> None:
+    """Raise a ValueError for an operand that has not the shape of the rows, or one per row."""
+    for name, found in shapes.items():
+        right = per_row if name in op.per_row else shape
+        if found != right:
+            raise ValueError(f"{op.name}: {name} has shape {found}; it must have shape {right}")
+
+
+def row_values(empty: float, factor: float, scaled: bool, dtype: str) -> list[float]:
+    """The numbers that a row kernel takes: the factor in two parts of the computing dtype."""
+    high = float(np.dtype(COMPUTING[dtype]).type(factor))
+    return [empty, high, factor - high] if scaled else [empty]
+
+
 def rows(
     op: RowOp,
     given: tuple[Any, ...],
@@ -279,10 +293,8 @@ def rows(
     axis %= len(shape)
     shorter = shape[:axis] + shape[axis + 1 :]
     kept = (*shape[:axis], 1, *shape[axis + 1 :])
-    for n, a in operands.items():
-        right = (kept if keepdims else shorter) if n in op.per_row else shape
-        if a.view.shape != right:
-            raise ValueError(f"{op.name}: {n} has shape {a.view.shape}; it must have shape {right}")
+    per_row_shape = kept if keepdims else shorter
+    check_row_shapes(op, {n: a.view.shape for n, a in operands.items()}, shape, per_row_shape)
     if masked:
         mask = arrays.array(op.name, "where", where, ("bool",))
         try:
@@ -296,7 +308,6 @@ def rows(
             )
         view = plan.View("bool", shape, steps, False)
         operands[MASK.name] = mask._replace(view=view)
-    per_row_shape = kept if keepdims else shorter
     (result,) = op.results()
     results = output(op.name, key, target,
                      shape if result.is_row else per_row_shape, result.dtype or kind)  # fmt: skip
@@ -316,7 +327,6 @@ def rows(
         views.append((n, view))
     scaled = op.scalable and factor != 1.0
     launch = row_launch(op, tuple(views), masked, False, scaled)
-    high = float(np.dtype(COMPUTING[kind]).type(factor))
-    values = [empty, high, factor - high] if scaled else [empty]
+    values = row_values(empty, factor, scaled, kind)
     launch(gpu, place, [a.address for a in operands.values()], values)
     return results.value

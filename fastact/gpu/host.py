@@ -17,7 +17,14 @@ import numpy as np
 from fastact.activations.directions import Direction
 from fastact.activations.paired import Pointwise
 from fastact.cuda.kinds import COMPUTING
-from fastact.gpu.call import Launch, Place, elementwise_launch, row_launch
+from fastact.gpu.call import (
+    Launch,
+    Place,
+    check_row_shapes,
+    elementwise_launch,
+    row_launch,
+    row_values,
+)
 from fastact.gpu.driver import Driver, driver
 from fastact.gpu.plan import View
 from fastact.rowwise.record import MASK, RowOp
@@ -217,10 +224,8 @@ def rows(
     outer = x.shape[:axis] + x.shape[axis + 1 :]
     kept = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
     (result,) = op.results()
-    for n, a in arrays.items():
-        right = (kept if keepdims else outer) if n in op.per_row else x.shape
-        if a.shape != right:
-            raise ValueError(f"{op.name}: {n} has shape {a.shape}; it must have shape {right}")
+    per_row_shape = kept if keepdims else outer
+    check_row_shapes(op, {n: a.shape for n, a in arrays.items()}, x.shape, per_row_shape)
     flat: dict[str, np.ndarray] = {}
     for n, a in arrays.items():
         if n in op.per_row:
@@ -230,7 +235,7 @@ def rows(
     if where is not True:
         mask = np.moveaxis(check_mask(op.name, where, x.shape), axis, -1)
         flat[MASK.name] = np.ascontiguousarray(mask).reshape(-1, length)
-    shape = x.shape if result.is_row else (kept if keepdims else outer)
+    shape = x.shape if result.is_row else per_row_shape
     wanted = None if out is None else target(
         op.name, out[0] if isinstance(out, tuple) else out, shape, dtype
     )  # fmt: skip
@@ -245,8 +250,7 @@ def rows(
             views.append((n, View(a.dtype.name, shape, strides)))
         return row_launch(op, tuple(views), where is not True, False, scaled)
 
-    high = float(np.dtype(COMPUTING[dtype.name]).type(factor))
-    values = [empty, high, factor - high] if scaled else [empty]
+    values = row_values(empty, factor, scaled, dtype.name)
     computed(list(flat.values()), [made], launch_of, values)
     if result.is_row:
         moved = made.reshape(*outer, length)
