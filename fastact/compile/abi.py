@@ -126,7 +126,7 @@ JOB_SLOTS = R_INNER + MAX_OPERANDS
 PARTIAL_SLOTS = 8  # a block's maximum, then its sums
 CONSTANT_SLOTS = 8
 
-# A row loop's block in place of the two kernels: its entry points.
+# A row loop's block in place of the kernels: its entry points.
 ROW_ENTRIES = ("rows", "columns", "narrow", "partial", "combine", "apply")
 LOOP_ROW_ENTRIES = 16  # the slots of these, in order
 LOOP_OPERANDS = 24  # operands, outputs included

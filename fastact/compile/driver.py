@@ -529,7 +529,6 @@ def ufunc_loop(args, dims, steps, loop):
     kernel = kernel_of(state, loop, broadcast)
     if kernel == 0:
         return
-    whole = kernel
     set_slot(job, E_KERNEL, kernel)
     set_slot(job, E_INPUTS, arrays + parameters * broadcast)
     set_slot(job, E_FIXED, parameters * (1 - broadcast))
@@ -542,7 +541,7 @@ def ufunc_loop(args, dims, steps, loop):
     if target != TARGET_AUTO:
         threshold = 2 * BLOCK
     operands = arrays + parameters + outputs
-    set_slot(job, E_WHOLE, whole)
+    set_slot(job, E_WHOLE, kernel)
     if large and broadcast == 0:
         head = before_line(job, operands, arrays + parameters)
         if head >= 0:
