@@ -8,6 +8,8 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
+_add_reference = ctypes.PYFUNCTYPE(None, ctypes.py_object)(("Py_IncRef", ctypes.pythonapi))
+
 
 @lru_cache(maxsize=1)
 def target_machine() -> Any:
@@ -48,7 +50,7 @@ def engine() -> Any:
     """
     module = llvm.parse_assembly("")
     loader = llvm.create_mcjit_compiler(module, target_machine())
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(loader))
+    _add_reference(loader)
     return loader
 
 

@@ -14,6 +14,7 @@ from fastact.activations.paired import Pointwise
 from fastact.rowwise.record import RowOp
 from fastact.runtime.functions import FLOATS, check_parameter, directions_of
 from fastact.runtime.loops import Loop, RowLoop, driver_entry, load
+from fastact.runtime.numpy_api import new_capsule
 
 C_NAMES = {"float32": "float", "float64": "double"}
 C_TYPES = {"float32": ctypes.c_float, "float64": ctypes.c_double}
@@ -96,15 +97,10 @@ class Pointer:
         return LowLevelCallable(function, ctypes.cast(buffer, ctypes.c_void_p))
 
 
-_new_capsule = ctypes.pythonapi.PyCapsule_New
-_new_capsule.restype = ctypes.py_object
-_new_capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-
-
 @cache
 def capsule(address: int, name: bytes) -> Any:
     """A PyCapsule, kept for good: it points to its name."""
-    return _new_capsule(address, name, None)
+    return new_capsule(address, name, None)
 
 
 def pointer(name: str, dtype: Any, direction: str = "forward") -> Pointer:

@@ -15,11 +15,15 @@ FROM_FUNC_AND_DATA_AND_SIGNATURE = 31
 
 IDENTITY_NONE = -1
 
-ctypes.pythonapi.PyCapsule_GetPointer.restype = c_void_p
-ctypes.pythonapi.PyCapsule_GetPointer.argtypes = [py_object, c_char_p]
-_table = ctypes.cast(
-    ctypes.pythonapi.PyCapsule_GetPointer(_UFUNC_API, None), ctypes.POINTER(c_void_p)
+# Prototypes of our own: attributes of `ctypes.pythonapi` are one for the whole process, and other
+# libraries set other argument types on them.
+new_capsule = ctypes.PYFUNCTYPE(py_object, c_void_p, c_char_p, c_void_p)(
+    ("PyCapsule_New", ctypes.pythonapi)
 )
+_get_pointer = ctypes.PYFUNCTYPE(c_void_p, py_object, c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
+_table = ctypes.cast(_get_pointer(_UFUNC_API, None), ctypes.POINTER(c_void_p))
 _from_func_and_data_and_signature = ctypes.PYFUNCTYPE(
     py_object,
     c_void_p,  # loops

@@ -130,6 +130,36 @@ def test_scipy_integrates_and_filters():
     ops.assert_same_bits(soft[1:-1, 1:-1], fa.logsumexp(windows, (2, 3)))
 
 
+def test_prototypes_are_not_shared_with_other_libraries():
+    """`ctypes.pythonapi` is one for the process: no argument types are left there, and those that
+    another library sets there do not reach the calls of this one."""
+    code = """
+        import ctypes
+        api = ctypes.pythonapi
+        used = [api.PyCapsule_New, api.PyCapsule_GetPointer, api.Py_IncRef]
+        before = [(f.argtypes, f.restype) for f in used]
+        destructor = ctypes.CFUNCTYPE(None, ctypes.py_object)
+        import fastact as fa
+        fa.sigmoid(1.0)
+        for_scipy = fa.pointer("sigmoid", "float64").for_integration
+        try:
+            for_scipy()
+        except ImportError:
+            pass
+        print(before == [(f.argtypes, f.restype) for f in used])
+        for f in used:
+            f.argtypes = [destructor] * 3
+        try:
+            for_scipy()
+        except ImportError:
+            pass
+        fa.pointer("tanh", "float64", "grad").as_ctypes()(1.0)
+        from fastact.interop.pointers import capsule
+        print(type(capsule(1, b"name")).__name__)
+    """
+    assert children.run(code).split() == ["True", "PyCapsule"]
+
+
 def test_scipy_forms_say_what_they_cannot():
     pytest.importorskip("scipy")
     with pytest.raises(ValueError, match="SciPy calls functions of one float64; elu"):
