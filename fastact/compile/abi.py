@@ -45,6 +45,7 @@ STATE_GENERATION = 7  # counts jobs
 STATE_ACTIVE = 8  # workers inside the current job
 STATE_JOINED = 9  # workers that joined the current job
 STATE_SIG_BLOCK = 10  # the platform's SIG_BLOCK
+STATE_NUMBERED = 11  # workers that have taken a number
 STATE_FUNCTIONS = 16  # addresses of the C functions below, in this order
 FUNCTIONS = (
     "pthread_create",
@@ -83,12 +84,15 @@ TARGET_SERIAL = 1
 TARGET_PARALLEL = 2
 TARGET_CUDA = 3  # where a loop runs on the CPU after all, it runs as under TARGET_AUTO
 
-# A job for the pool: `task(job, start, stop)` is called until `total` is used up.
+# A job for the pool: `task(job, start, stop)` is called for ranges of GRAIN until TOTAL is used up.
+# The ranges are dealt out in slices, one per thread.
 JOB_TASK = 0
 JOB_TOTAL = 1
 JOB_GRAIN = 2
-JOB_NEXT = 3
-JOB_CONTEXT = 4  # the task's own slots begin here
+JOB_SLICES = 3
+JOB_NEXT = 4  # address of each slice's next range, a cache line apart
+JOB_CONTEXT = 5  # the task's own slots begin here
+MAX_SLICES = 64
 
 
 # Rows. Sums run in LANES interleaved chains of FOLD / LANES additions in the computing dtype; the

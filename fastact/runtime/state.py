@@ -43,6 +43,7 @@ def reset_pool() -> None:
     """A pool without workers: at start, and in a forked child, where no worker lives on."""
     for index in (
         abi.STATE_STARTED,
+        abi.STATE_NUMBERED,
         abi.STATE_OWNED,
         abi.STATE_JOB,
         abi.STATE_ACTIVE,
