@@ -15,7 +15,7 @@ from fastact.runtime import store
 
 pytest.importorskip("numba")
 
-from fastact.compile.abi import BLOCK, BROADCAST, FIXED, LINE, STREAMING
+from fastact.compile.abi import BLOCK, BROADCAST, DEFAULT, FIXED, LINE, STREAMING
 from fastact.compile.build import emit, kernel_module, module_of
 from fastact.compile.loading import cpu_features, target_machine
 from fastact.compile.row_objects import build_rows
@@ -53,7 +53,7 @@ def calls(text):
 
 def variants(case, direction):
     """Streaming kernels differ in their stores alone: two directions cover both their forms."""
-    chosen = (FIXED, BROADCAST) if case.parameters else (FIXED,)
+    chosen = (FIXED, BROADCAST, DEFAULT) if case.parameters else (FIXED,)
     return (*chosen, STREAMING) if direction in ("forward", "value_and_grad") else chosen
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import fastact as fa
 from fastact.activations.directions import DIRECTIONS
-from fastact.compile.abi import BROADCAST, FIXED, STREAMING
+from fastact.compile.abi import BROADCAST, DEFAULT, FIXED, STREAMING
 from fastact.measure.catalogue import ROW_RECORDS, directions_of, is_loss, is_rowwise
 from fastact.registry import LOSS_RECORDS
 from fastact.rowwise.record import RowOp
@@ -62,7 +62,8 @@ def kernels(op: str) -> list[tuple[str, str, int]]:
         return [(part.name, "", FIXED) for part in LOSS_RECORDS[op].ops]
     if is_rowwise(op):
         return [(op + DIRECTIONS[d].suffix, "", FIXED) for d in directions_of(op)]
-    variants = (FIXED, BROADCAST, STREAMING) if fa.get(op).parameters else (FIXED, STREAMING)
+    parameters = (DEFAULT, BROADCAST) if fa.get(op).parameters else ()
+    variants = (FIXED, STREAMING, *parameters)
     return [(op, d, variant) for d in directions_of(op) for variant in variants]
 
 

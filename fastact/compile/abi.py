@@ -12,9 +12,10 @@ MAX_OPERANDS = 8
 LINE = 64  # bytes of a cache line, and of the widest vector
 
 # The kernels of a loop: parameters are scalars, loaded once; parameters are arrays; results go
-# past the caches (for arrays that are far larger, parameters are scalars).
-VARIANTS = ("fixed", "broadcast", "streaming")
-FIXED, BROADCAST, STREAMING = range(len(VARIANTS))
+# past the caches (for arrays that are far larger, parameters are scalars). The last one, with the
+# default parameters as constants, is the first kernel of a loop that has no parameter operands.
+VARIANTS = ("fixed", "broadcast", "streaming", "default")
+FIXED, BROADCAST, STREAMING, DEFAULT = range(len(VARIANTS))
 
 # One loop block per (ufunc, dtype): what the driver must know to run it.
 LOOP_KERNEL = 0  # the kernels, in the order of VARIANTS; each 0 until resolved

@@ -101,7 +101,7 @@ def kernel_module(
         scalar_program(record, direction, computing),
         dtype,
         len(direction.arrays),
-        len(record.parameters),
+        record.defaults,
         len(direction.outputs),
         variant,
     )

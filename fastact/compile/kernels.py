@@ -19,12 +19,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastact.compile.abi import BLOCK, BROADCAST, LINE, STREAMING
+from fastact.compile.abi import BLOCK, BROADCAST, DEFAULT, LINE, STREAMING
 from fastact.compile.machine import X86
 
 INTERLEAVE = {"float32": 2, "float64": 4}
@@ -183,9 +184,10 @@ def fence(builder: Any) -> None:
 
 
 def elementwise_loop(
-    scalar: Any, dtype: str, arrays: int, parameters: int, outputs: int, variant: int
+    scalar: Any, dtype: str, arrays: int, defaults: tuple[float, ...], outputs: int, variant: int
 ) -> Any:
     """An intrinsic `loop(blocks, operands)` that applies a compiled scalar to each element."""
+    parameters = len(defaults)
     memory, computing = STORAGE[dtype]
     lanes = LANES[dtype]
     words = BLOCK // lanes
@@ -205,7 +207,10 @@ def elementwise_loop(
         streams = [pointer(k, memory) for k in range(arrays)]
         settings = [pointer(arrays + k, compute_type) for k in range(parameters)]
         results = [pointer(arrays + parameters + k, memory) for k in range(outputs)]
-        fixed = [] if variant == BROADCAST else [builder.load(p) for p in settings]
+        if variant == DEFAULT:
+            fixed = [compute_type(np.dtype(computing).type(v)) for v in defaults]
+        else:
+            fixed = [] if variant == BROADCAST else [builder.load(p) for p in settings]
         function_type = context.typing_context.resolve_value_type(scalar)
         call = function_type.get_call_type(context.typing_context, argument_types, {})
         function = context.get_function(function_type, call)
@@ -259,10 +264,10 @@ def elementwise_loop(
 
 
 def elementwise_kernel(
-    scalar: Any, dtype: str, arrays: int, parameters: int, outputs: int, variant: int
+    scalar: Any, dtype: str, arrays: int, defaults: tuple[float, ...], outputs: int, variant: int
 ) -> Callable[..., Any]:
     """The Python function of a kernel, ready to be compiled with KERNEL_SIGNATURE."""
-    loop = elementwise_loop(scalar, dtype, arrays, parameters, outputs, variant)
+    loop = elementwise_loop(scalar, dtype, arrays, defaults, outputs, variant)
 
     def kernel(blocks, operands):
         loop(blocks, operands)

@@ -136,6 +136,8 @@ class Loop:
         self.block[abi.LOOP_INDEX] = len(_loops)
         streams = len(direction.arrays) + len(direction.outputs)
         self.block[abi.LOOP_LARGE] = LARGE_BYTES // (streams * ITEMSIZE[dtype])
+        # Another library's defaults are not constants: the kernel's name tells only the op's own.
+        self.constant = defaults and bool(record.parameters) and not getattr(record, "like", "")
         if defaults:
             values = keep(np.zeros(8 * len(record.parameters), np.uint8))
             for k, value in enumerate(record.defaults):
@@ -164,9 +166,10 @@ class Loop:
             slot = abi.LOOP_KERNEL + variant
             if self.block[slot]:
                 return
-            symbol = self.symbol(variant)
+            form = abi.DEFAULT if variant == abi.FIXED and self.constant else variant
+            symbol = self.symbol(form)
             if symbol not in _kernels:
-                (_kernels[symbol],) = load(symbol, (symbol,), lambda: self.build(variant))
+                (_kernels[symbol],) = load(symbol, (symbol,), lambda: self.build(form))
             if variant != abi.STREAMING:
                 cost = self.nanoseconds_per_element(_kernels[symbol])
                 self.block[abi.LOOP_THRESHOLD] = int(WORTHWHILE * DISPATCH_NANOSECONDS / cost)
