@@ -25,12 +25,14 @@ CUBIC_FAR = ByDtype(11.3, 23.0)  # gelu_tanh and its derivative of less than min
 
 @scalar
 def times_sigmoid(x, above, z, low, outside):
-    """x sigma(z + low) above 0, x sigma(-z - low) below; z is at its bound where outside."""
+    """x sigma(z + low) above 0, x sigma(-z - low) below; z is at its bound where outside.
+
+    Both from p = x sigma(-z - low) / UNIT: it and x - UNIT p. Zeros belong below.
+    """
     w, rest = logistic_parts(z, low)
-    w = fma(w, rest, w)
     # far below 0 the limit is 0; x times the smallest w would be nan at -inf
-    below = UNIT * select(outside, -0.0, x * w)
-    return select(above, select(outside, x, fma(-x, UNIT * w, x)), below)
+    p = select(outside, -0.0, x * fma(w, rest, w))
+    return fma(select(above, -UNIT, UNIT), p, select(above, x, -0.0))
 
 
 @scalar
@@ -51,7 +53,7 @@ def slope_product(above, w, rest, factor):
 @scalar
 def swish_forward(x, beta):
     z, low, outside = product(beta, x)
-    return times_sigmoid(x, (x > 0.0) == (beta > 0.0), z, low, outside)
+    return times_sigmoid(x, beta * x > 0.0, z, low, outside)
 
 
 @scalar
