@@ -14,6 +14,12 @@ LARGE = 1 << 20
 IN_CACHE = 16 << 10
 TINY = 16
 
+# who has which direction
+DIFFERENTIATE = {
+    "forward": tuple(ACCURACY_COLUMNS),
+    "backward": ("fastact", "NumPy", "torch", "JAX"),
+}
+
 Table = Callable[[dict[str, Any]], str]
 
 
@@ -60,21 +66,24 @@ def by_dtype(results: dict[str, Any], direction: str, size: int) -> str:
     return markdown(header, rows)
 
 
-def accuracy(results: dict[str, Any], dtype: str) -> str:
-    """The largest error in ULP of every provider, forward and derivative."""
-    table: dict[str, dict[tuple[str, str], float]] = {}
+def accuracy(results: dict[str, Any]) -> str:
+    """The largest error in ULP of every provider, forward and backward, a row per op and dtype."""
+    table: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
     for v in results["accuracy"]:
-        if v["dtype"] == dtype and v["direction"] in ("forward", "backward"):
+        if v["direction"] in DIFFERENTIATE:
             for column, providers in ACCURACY_COLUMNS.items():
                 if v["provider"] in providers:
                     key = (v["direction"], column)
-                    errors = table.setdefault(v["op"], {})
+                    errors = table.setdefault((v["op"], v["dtype"]), {})
                     errors[key] = max(v["ulp"], errors.get(key, 0.0))
-    columns = [("forward", c) for c in ACCURACY_COLUMNS]
-    columns += [("backward", c) for c in ("fastact", "NumPy", "torch")]
-    header = [c if d == "forward" else f"{c}, backward" for d, c in columns]
-    rows = ([op, *(error(errors.get(key)) for key in columns)] for op, errors in table.items())
-    return markdown(["op", *header], rows)
+    columns = [(way, c) for way, able in DIFFERENTIATE.items() for c in able]
+    header = [c if way == "forward" else f"{c}, {way}" for way, c in columns]
+    order = {op: k for k, (op, _) in enumerate(table)}
+    rows = (
+        [op, dtype, *(error(table[op, dtype].get(key)) for key in columns)]
+        for op, dtype in sorted(table, key=lambda row: order[row[0]])
+    )
+    return markdown(["op", "dtype", *header], rows)
 
 
 def reach(results: dict[str, Any]) -> str:
@@ -111,10 +120,6 @@ def speeds(direction: str, dtype: str, size: int) -> tuple[str, Table]:
     return caption, partial(speed, direction=direction, dtype=dtype, size=size)
 
 
-ACCURACY = [
-    (f"**Largest error in ULP, {dtype}**", partial(accuracy, dtype=dtype))
-    for dtype in ("float32", "float64")
-]
 SPEED = [
     (
         "![Time per element in cache](docs/speed-in-cache.svg)\n"
@@ -137,7 +142,7 @@ SPEED = [
 ]
 
 TABLES: dict[str, Table] = {
-    "accuracy": partial(sections, parts=ACCURACY),
+    "accuracy": accuracy,
     "speed": partial(sections, parts=SPEED),
     "reach": reach,
 }

@@ -4,16 +4,25 @@ import mpmath
 import numpy as np
 import pytest
 
+import fastact as fa
 from fastact.measure import normal, reference
 from fastact.measure.cases import Case, cases_of, size_name
-from fastact.measure.catalogue import directions_of, is_loss, is_measured, operations
-from fastact.measure.check import check
+from fastact.measure.catalogue import (
+    directions_of,
+    is_loss,
+    is_measured,
+    is_paired,
+    operations,
+)
+from fastact.measure.check import PROVIDERS_CHECKED, arrays_of, check
 from fastact.measure.expressions import with_out
 from fastact.measure.operands import operand
 from fastact.measure.providers import PROVIDERS, works_of
 from fastact.measure.ulp import spacing, ulp_error
 
 OPERATIONS = tuple(filter(is_measured, operations()))
+PAIRED = tuple(filter(is_paired, operations()))
+OURS = ("fastact_serial", "fastact_parallel")
 
 
 def test_spacing_is_numpys():
@@ -81,8 +90,44 @@ def test_every_provider_computes_the_right_shape(op):
 @pytest.mark.parametrize("op", OPERATIONS)
 def test_fastact_is_as_exact_as_stated(op):
     for direction in directions_of(op):
-        for verdict in check(op, direction, "float32"):
+        for verdict in check(op, direction, "float32", OURS):
             assert verdict.passed, verdict
+
+
+@pytest.mark.parametrize("op", PAIRED)
+def test_forms_of_ops_of_two_arrays_compute_them(op):
+    """Those of every library, in float64: where they do not cancel they have nearly all digits."""
+    for direction in directions_of(op):
+        (case,) = cases_of(op, direction, "float64", 1 << 11)
+        found = {}
+        for name in PROVIDERS_CHECKED:
+            work = PROVIDERS[name].build(case, lambda c, n: np.maximum(operand(c, n), -2.0))
+            if work is not None:
+                with work.threads():
+                    found[name] = arrays_of(work.function()(), "float64")
+        assert {"fastact_serial", "numpy", "torch_serial"} <= set(found)
+        for results in found.values():
+            for got, ours in zip(results, found["fastact_serial"], strict=True):
+                np.testing.assert_allclose(got, ours, rtol=1e-5, atol=1e-11)
+
+
+@pytest.mark.parametrize("op", ["sigmoid", "gelu", "logit"])
+def test_every_library_is_measured(op):
+    """Forward and backward, JAX in double precision where that is asked for."""
+    pytest.importorskip("torch")
+    pytest.importorskip("jax")
+    for direction in ("forward", "backward"):
+        for dtype, digits in (("float32", 23), ("float64", 52)):
+            found = {v.provider: v.ulp for v in check(op, direction, dtype)}
+            assert set(PROVIDERS_CHECKED) - set(found) <= {"scipy", "numpy_stable"}
+            assert all(error >= 0 for error in found.values())
+            given = {"x": np.linspace(0.1, 0.9, 5).astype(dtype), "dy": np.ones(5, dtype)}
+            case = Case(op, direction, dtype, (5,))
+            work = PROVIDERS["jax"].build(case, lambda _, name, given=given: given[name])
+            with work.threads():
+                (got,) = arrays_of(work.function()(), dtype)
+            function = getattr(fa, op if direction == "forward" else f"{op}_grad")
+            np.testing.assert_allclose(got, function(given["x"]), rtol=2.0 ** (4 - digits))
 
 
 def test_a_provider_without_the_op_gives_no_work():

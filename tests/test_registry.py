@@ -17,11 +17,12 @@ from fastact.activations.record import Activation
 
 MAY_BE_EMPTY = {
     "parameters", "grad_from_output", "output_note", "kinks", "kink_note", "stable",
-    "stable_note", "scipy", "torch", "aliases", "odd", "constraint", "parameter_grads", "like",
-    "joint",
+    "stable_note", "scipy", "torch", "jax", "aliases", "odd", "constraint", "parameter_grads",
+    "like", "joint",
 }  # fmt: skip
 # PyTorch's 1/6 has the digits of a float32; its 1 - tanh**2 cancels
 TORCH_GRAD = {"hard_sigmoid": 1e-7, "gelu_tanh": 2e-6}
+JAX_GRAD = {"gelu_tanh": 2e-5}
 op = pytest.mark.parametrize("op", ops.ELEMENTWISE)
 call = pytest.mark.parametrize(("case", "direction"), ops.directed(ops.default_cases()), ids=str)
 
@@ -87,6 +88,22 @@ def test_torch_forms_compute_the_op(case):
         y.backward(torch.ones_like(x))
         expected = ops.function(case.op, "grad")(values)
         np.testing.assert_allclose(x.grad.numpy(), expected, rtol=TORCH_GRAD.get(case.op, 1e-9))
+
+
+@pytest.mark.parametrize("case", [c for c in ops.default_cases() if c.record.jax], ids=str)
+def test_jax_forms_compute_the_op(case):
+    """JAX as another: the value, and the derivative of each entry."""
+    jax = pytest.importorskip("jax")
+    values = np.linspace(0.01, 0.99, 50) if case.op == "logit" else np.linspace(-6, 6, 1000)
+    values = values[values > 0] if case.op == "log1mexp" else values
+    f = lambda x: evaluate(case.record.jax, case, x, jax=jax, jnp=jax.numpy)  # noqa: E731
+    with jax.enable_x64(True):
+        y = np.asarray(f(jax.numpy.asarray(values)))
+        slope = np.asarray(jax.vmap(jax.grad(f))(jax.numpy.asarray(values)))
+    expected = ops.function(case.op, "forward")(values)
+    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-15)
+    expected = ops.function(case.op, "grad")(values)
+    np.testing.assert_allclose(slope, expected, rtol=JAX_GRAD.get(case.op, 1e-9), atol=1e-15)
 
 
 @op

@@ -157,6 +157,7 @@ RECORDS = (
         numpy="x / (1 + np.abs(x))",
         stable_note="the reciprocal of 1 + |x| is corrected by what sum and quotient lost",
         torch="F.softsign(x)",
+        jax="jax.nn.soft_sign(x)",
         use=(
             "Hidden layers in place of tanh: it saturates more slowly, so that gradients vanish "
             "later, and it needs no exponential."
@@ -186,6 +187,7 @@ RECORDS = (
             "squareplus(-a) = b/2 / (sqrt(a**2 + b) + a), where nothing cancels, and "
             "squareplus(a) = a + squareplus(-a)"
         ),
+        jax="jax.nn.squareplus(x, b)",
         use=(
             "In place of softplus where exponentials are dear: the same shape, with a heavier "
             "tail below 0."
@@ -205,6 +207,7 @@ RECORDS = (
         accuracy={"float32": Accuracy(0.51, 0.5), "float64": Accuracy(0.51, 0.5)},
         sources=(MARTINS,),
         numpy="np.where(x >= 1, x, (np.clip(x, -1, 1) + 1) ** 2 / 4)",
+        jax="jax.nn.sparse_plus(x)",
         use=(
             "A smooth rectifier that is exactly 0 below -1: sparse like relu, with a continuous "
             "derivative."

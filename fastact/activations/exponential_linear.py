@@ -147,6 +147,7 @@ RECORDS = (
         stable="np.where(x > 0, x, alpha * np.expm1(x))",
         stable_note="expm1 from its own polynomial, so that nothing cancels near 0",
         torch="F.elu(x, alpha)",
+        jax="jax.nn.elu(x, alpha)",
         use=(
             "Hidden layers where relu dies or shifts the mean: negative outputs push the mean "
             "activation towards 0, and the derivative is continuous for alpha = 1."
@@ -177,6 +178,7 @@ RECORDS = (
             "quotient is not multiplied back"
         ),
         torch="F.celu(x, alpha)",
+        jax="jax.nn.celu(x, alpha)",
         use="As elu, where alpha differs from 1 and a jump of the derivative at 0 is unwanted.",
     ),
     Activation(
@@ -201,9 +203,12 @@ RECORDS = (
         accuracy={"float32": Accuracy(1.0, 1.0), "float64": Accuracy(1.0, 1.0)},
         sources=(KLAMBAUER,),
         numpy="1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * (np.exp(x) - 1))",
-        stable="1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x))",
+        stable=(
+            "1.05070098735548049342 * np.where(x > 0, x, 1.67326324235437728482 * np.expm1(x))"
+        ),
         stable_note="as elu, with the constants in two parts: they hold beyond their last digit",
         torch="F.selu(x)",
+        jax="jax.nn.selu(x)",
         use=(
             "Deep fully connected networks without normalisation layers, with weights drawn with "
             "variance 1/n: activations stay normalised by themselves."

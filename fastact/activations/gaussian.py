@@ -42,6 +42,7 @@ RECORDS = (
         ),
         scipy="x * scipy.special.ndtr(x)",
         torch="F.gelu(x)",
+        jax="jax.nn.gelu(x, approximate=False)",
         use=(
             "Transformers: between the two linear layers of each block in BERT, GPT and their "
             "successors; smooth, not monotonic, with a small negative dip."

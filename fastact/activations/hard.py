@@ -193,6 +193,7 @@ RECORDS = (
         sources=(KRIZHEVSKY, SANDLER),
         numpy="np.minimum(np.maximum(x, 0), 6)",
         torch="F.relu6(x)",
+        jax="jax.nn.relu6(x)",
         use=(
             "Networks for phones and for 8-bit arithmetic, where a bounded output quantises well. "
             "Units die above 6 as well as below 0."
@@ -219,6 +220,7 @@ RECORDS = (
         sources=(COLLOBERT,),
         numpy="np.clip(x, min, max)",
         torch="F.hardtanh(x, min, max)",
+        jax="jnp.clip(x, min, max)",
         use=(
             "A cheap tanh for recurrent cells and quantised networks. Outside the two limits the "
             "gradient is exactly 0."
@@ -258,6 +260,7 @@ RECORDS = (
         numpy="np.clip(slope * x + offset, min, max)",
         stable_note="the product and the sum round once",
         torch="torch.clamp(slope * x + offset, min, max)",
+        jax="jnp.clip(slope * x + offset, min, max)",
         use=(
             "Where a library's hard activation has other slopes: slope=0.2, offset=0.5, min=0 is "
             "the hard sigmoid of ONNX and of early Keras."
@@ -283,6 +286,7 @@ RECORDS = (
         numpy="np.clip((x + 3) / 6, 0, 1)",
         stable_note="x + 3 comes first, so that nothing cancels near -3; 1/6 stands in two parts",
         torch="F.hardsigmoid(x)",
+        jax="jax.nn.hard_sigmoid(x)",
         use=(
             "Gates in networks for phones, where an exponential is too dear. Beyond 3 on either "
             "side the gradient is exactly 0."
@@ -308,6 +312,7 @@ RECORDS = (
             "nan, the limit"
         ),
         torch="F.hardswish(x)",
+        jax="jax.nn.hard_swish(x)",
         use=(
             "Swish without an exponential, for networks on phones. The derivative jumps at -3 and "
             "3, and is 0 below -3."
@@ -329,6 +334,7 @@ RECORDS = (
         accuracy={"float32": Accuracy(0.5, 0.0), "float64": Accuracy(0.5, 0.0)},
         sources=(MARTINS,),
         numpy="np.clip((x + 1) / 2, 0, 1)",
+        jax="jax.nn.sparse_sigmoid(x)",
         use=(
             "The two-class sparsemax: probabilities that can be exactly 0 or 1. There the gradient "
             "is 0 too."

@@ -137,6 +137,7 @@ RECORDS = (
             "the subnormals"
         ),
         torch="F.mish(x)",
+        jax="jax.nn.mish(x)",
         use=(
             "Convolutional networks such as object detectors, in place of relu or swish; smooth, "
             "not monotonic, and a little more costly than swish elsewhere."

@@ -142,6 +142,11 @@ class Paired:
         return self.form.torch or self.form.written(form)
 
     @property
+    def jax(self) -> str:
+        """JAX's form; the two arrays, jax, jnp and parameters in scope."""
+        return self.form.written(self.activation.jax)
+
+    @property
     def accuracy(self) -> dict[str, Accuracy]:
         """The largest error of the value and of the partials before they are summed."""
         more = self.form.roundings

@@ -63,6 +63,7 @@ class Activation:
     stable_note: str = ""  # the stable form used here, and why
     scipy: str = ""  # SciPy's form, if it has one; x and scipy.special in scope
     torch: str = ""  # PyTorch's form, if it has one; x, out, torch and F in scope
+    jax: str = ""  # JAX's form, if it has one; x, jax and jnp in scope
     odd: bool | str = False  # f(-x) = -f(x): always, never, or where this holds of the parameters
     aliases: tuple[str, ...] = field(default=())
     like: str = ""  # the library whose parameter names and defaults these are

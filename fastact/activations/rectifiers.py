@@ -100,6 +100,7 @@ RECORDS = (
         sources=(NAIR, GLOROT),
         numpy="np.maximum(x, 0)",
         torch="torch.clamp_min(x, 0, out=out)",
+        jax="jax.nn.relu(x)",
         use=(
             "The default for hidden layers: cheap, and its gradient does not vanish for x > 0. A "
             "unit whose input is always negative gets no gradient and stays dead."
@@ -124,6 +125,7 @@ RECORDS = (
         sources=(MAAS,),
         numpy="np.where(x > 0, x, negative_slope * x)",
         torch="F.leaky_relu(x, negative_slope)",
+        jax="jax.nn.leaky_relu(x, negative_slope)",
         use="Where relu units die: a little gradient always flows for negative inputs.",
     ),
     Activation(
@@ -142,6 +144,7 @@ RECORDS = (
         sources=(SO,),
         numpy="np.maximum(x, 0) ** 2",
         torch="F.relu(x).square()",
+        jax="jnp.square(jax.nn.relu(x))",
         use=(
             "Feed-forward layers of transformers (Primer). Smooth at 0; outputs grow with the "
             "square of the input, so it wants normalised inputs."
@@ -167,6 +170,7 @@ RECORDS = (
         sources=(KONDA,),
         numpy="np.where(x > threshold, x, value)",
         torch="F.threshold(x, threshold, value)",
+        jax="jnp.where(x > threshold, x, value)",
         use=(
             "Sparse codes (value 0, threshold above 0) and the cutting off of noise. It jumps at "
             "the threshold unless value equals it."

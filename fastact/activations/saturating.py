@@ -174,6 +174,7 @@ RECORDS = (
         ),
         scipy="scipy.special.expit(x)",
         torch="torch.sigmoid(x, out=out)",
+        jax="jax.nn.sigmoid(x)",
         use=(
             "Output layer of a binary classifier, and gates. In hidden layers it saturates: the "
             "derivative is at most 1/4, so gradients vanish through many layers."
@@ -207,6 +208,7 @@ RECORDS = (
             "into the exponential"
         ),
         torch="torch.tanh(0.5 * steepness * x, out=out)",
+        jax="jnp.tanh(0.5 * steepness * x)",
         use=(
             "Hidden layers of small networks with targets -1 and 1; centred on 0, so it trains "
             "faster than the sigmoid, and saturates like it."
@@ -237,6 +239,7 @@ RECORDS = (
             "where y has rounded to 1"
         ),
         torch="torch.tanh(x, out=out)",
+        jax="jnp.tanh(x)",
         use=(
             "Recurrent networks and small hidden layers; zero-centred, so it trains better than "
             "the sigmoid, and its gradient still vanishes in saturation."
@@ -262,6 +265,7 @@ RECORDS = (
             "|x| - 1 + 2e/(1 + e) with e = exp(-2|x|)"
         ),
         torch="F.tanhshrink(x)",
+        jax="x - jnp.tanh(x)",
         use="Sparse coding and denoising: small inputs are damped smoothly, large ones kept.",
         odd=True,
     ),

@@ -65,6 +65,7 @@ RECORDS = (
         sources=(DONOHO, BECK),
         numpy="np.maximum(x - lambd, 0) + np.minimum(x + lambd, 0)",
         torch="F.softshrink(x, lambd)",
+        jax="jnp.sign(x) * jax.nn.relu(jnp.abs(x) - lambd)",
         use=(
             "Sparse codes and denoising: the proximal step of an L1 penalty. Inputs within lambd "
             "of 0 pass no gradient."
@@ -90,6 +91,7 @@ RECORDS = (
         sources=(DONOHO,),
         numpy="np.where(np.abs(x) > lambd, x, 0 * x)",
         torch="F.hardshrink(x, lambd)",
+        jax="jnp.where(jnp.abs(x) > lambd, x, 0.0)",
         use=(
             "Sparse codes without the bias of soft_shrink; the output jumps at lambd, and what is "
             "cut off learns nothing."

@@ -179,6 +179,7 @@ RECORDS = (
             "error of beta x is carried along into the exponential"
         ),
         torch="F.silu(x)",
+        jax="x * jax.nn.sigmoid(beta * x)",
         use=(
             "Hidden layers of deep networks, where it often beats relu; smooth, not monotonic, "
             "and its gradient does not die for moderately negative inputs."
@@ -208,6 +209,7 @@ RECORDS = (
             "rounding error of the cubic is carried along into the exponential"
         ),
         torch='F.gelu(x, approximate="tanh")',
+        jax="jax.nn.gelu(x)",
         use=(
             "Transformers trained with it, such as GPT-2: use it where the weights expect it, and "
             "gelu elsewhere."
@@ -231,6 +233,7 @@ RECORDS = (
             "as swish, with the digits of 1.702 that its floating-point number lacks carried along"
         ),
         torch="x * torch.sigmoid(1.702 * x)",
+        jax="x * jax.nn.sigmoid(1.702 * x)",
         use="Models trained with it, such as CLIP; cheaper than gelu where nothing is cached.",
     ),
 )

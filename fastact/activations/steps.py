@@ -62,6 +62,7 @@ RECORDS = (
         sources=(WIDROW,),
         numpy="np.positive(x)",
         torch="x.clone()",
+        jax="jax.nn.identity(x)",
         use=(
             "Output layer of a regression. Between layers it adds nothing: a chain of linear "
             "layers is one linear layer."
@@ -86,6 +87,7 @@ RECORDS = (
         sources=(NEURON, PERCEPTRON),
         numpy="np.where(x >= threshold, 1.0, 0.0)",
         torch="torch.heaviside(x - threshold, torch.ones_like(x[:1]))",
+        jax="jnp.where(x >= threshold, 1.0, 0.0)",
         use=(
             "The first neuron models and hard decisions after training. Its derivative is 0, so "
             "gradient descent cannot train through it."
@@ -109,6 +111,7 @@ RECORDS = (
         sources=(WIDROW,),
         numpy="np.where(x >= threshold, 1.0, -1.0)",
         torch="torch.where(x >= threshold, 1.0, -1.0)",
+        jax="jnp.where(x >= threshold, 1.0, -1.0)",
         use=(
             "Neurons with outputs -1 and 1, as in the Adaline's quantiser. Its derivative is 0, "
             "so gradient descent cannot train through it."

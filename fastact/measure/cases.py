@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fastact.activations.directions import DIRECTIONS
+from fastact.measure import pairs
 from fastact.measure.catalogue import (
     arguments_of,
     directions_of,
     is_loss,
     is_measured,
+    is_paired,
     is_rowwise,
     reduced,
     takes_axis,
@@ -55,6 +57,8 @@ class Case:
         """The operands that are written to: a loss itself is none."""
         if is_loss(self.op):
             return ("out",) if self.direction == "value_and_grad" else ()
+        if is_paired(self.op):
+            return ("out", "out2")[: pairs.results(self.op, self.direction)]
         return ("out", "out2")[: len(DIRECTIONS[self.direction].outputs)]
 
     def shape_of(self, name: str) -> tuple[int, ...]:
@@ -62,6 +66,8 @@ class Case:
         if name in reduced(self.op, self.direction) and self.axis is not None:
             axis = self.axis % len(self.shape)
             return self.shape[:axis] + self.shape[axis + 1 :]
+        if is_paired(self.op):
+            return pairs.shape(self.op, self.direction, name, self.shape)
         return self.shape[:-1] if name == "labels" else self.shape
 
     @property
@@ -110,7 +116,7 @@ def cases_of(op: str, direction: str, dtype: str, size: int) -> list[Case]:
         return [Case(op, direction, dtype, shape, axis) for shape, axis in shapes if axis]
     if is_rowwise(op):
         return [Case(op, direction, dtype, shape, axis) for shape, axis in row_shapes(size)]
-    return [Case(op, direction, dtype, (size,))]
+    return [Case(op, direction, dtype, pairs.common_shape(op, size) if is_paired(op) else (size,))]
 
 
 def grid(

@@ -6,7 +6,9 @@ from typing import Any
 
 import fastact as fa
 from fastact.activations.directions import DIRECTIONS
-from fastact.registry import LOSS_RECORDS, PAIRED, ROW_OPS
+from fastact.measure import pairs
+from fastact.measure.pairs import is_paired
+from fastact.registry import LOSS_RECORDS, ROW_OPS
 
 # Row-wise operations have a record of their own for each direction.
 ROW_RECORDS = {record.name: record for record in ROW_OPS}
@@ -20,10 +22,8 @@ def operations() -> tuple[str, ...]:
 
 
 def is_measured(op: str) -> bool:
-    """Whether the harness has operands for it: it takes one array, and cuts no axis into groups."""
-    if not is_rowwise(op):
-        return not is_paired(op)
-    return not record_of(op).groups
+    """Whether the harness has operands for it: it cuts no axis into groups."""
+    return not (is_rowwise(op) and record_of(op).groups)
 
 
 def is_rowwise(op: str) -> bool:
@@ -33,11 +33,6 @@ def is_rowwise(op: str) -> bool:
 
 def is_loss(op: str) -> bool:
     return op in LOSS_RECORDS
-
-
-def is_paired(op: str) -> bool:
-    """Whether the operation takes two arrays: a gate, or an activation with a bias or slope."""
-    return op in PAIRED
 
 
 def record_of(op: str) -> Any:
@@ -65,6 +60,8 @@ def arguments_of(op: str, direction: str) -> tuple[str, ...]:
     d = DIRECTIONS[direction]
     if is_loss(op):
         return tuple(LOSS_RECORDS[op].inputs)
+    if is_paired(op):
+        return pairs.arguments(op, direction)
     return ROW_RECORDS[op + d.suffix].inputs if is_rowwise(op) else d.arrays
 
 

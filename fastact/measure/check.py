@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastact.measure import reference
+from fastact.measure import pairs, reference
 from fastact.measure.cases import Case
-from fastact.measure.catalogue import arguments_of, is_loss, is_rowwise, record_of, stated_error
+from fastact.measure.catalogue import (
+    arguments_of,
+    is_loss,
+    is_paired,
+    is_rowwise,
+    record_of,
+    stated_error,
+)
 from fastact.measure.operands import OUTPUTS, array, numpy_dtype, operand
+from fastact.measure.pairs import HALVED
 from fastact.measure.points import near_roots, points
 from fastact.measure.providers import PROVIDERS
 from fastact.measure.ulp import FORMATS, smallest_normal, spacing, ulp_error
@@ -57,6 +66,8 @@ def sample(case: Case) -> dict[str, Any]:
     if is_loss(case.op):
         names = ("logits", "leaf", "labels", "targets", "out")
         return {name: operand(case, name) for name in names}
+    if is_paired(case.op):
+        return sample_pair(case)
     along = {} if case.axis is None else {"axis": case.axis}
     rows = is_rowwise(case.op)
     x = array("x", case.dtype, case.shape) if rows else points(case.op, case.dtype)
@@ -65,6 +76,27 @@ def sample(case: Case) -> dict[str, Any]:
     shapes = {name: case.shape_of(name) if rows else x.shape for name in ("dy", *OUTPUTS)}
     results = {name: np.empty(shapes[name], dtype) for name in OUTPUTS}
     return {"x": x, "y": y, "dy": array("dy", case.dtype, shapes["dy"])} | along | results
+
+
+def sample_pair(case: Case) -> dict[str, Any]:
+    """One row: nothing is summed, so that the errors are those of each entry."""
+    dtype, pair = numpy_dtype(case.dtype), record_of(case.op)
+    at = points(pair.activation.name, case.dtype)[None]
+    names = {name: array(name, case.dtype, at.shape) for name in ("dy", "a")}
+    if case.op == HALVED:
+        names |= {"b": at, "ab": np.concatenate([names["a"], at], -1)}
+    elif pair.form.inner == "b":
+        names["b"] = at
+    else:
+        second = array(pair.form.arrays[1], case.dtype, at.shape[-1:])
+        first = at
+        if not pair.form.stands_for:
+            # the argument of the activation is one of the points, or next to it, but no kink
+            first = at - second
+            first = np.where(first + second == 0, second, first)
+        names |= {"x": first, pair.form.arrays[1]: second}
+    made = Case(case.op, case.direction, case.dtype, at.shape)
+    return names | {name: np.empty(made.shape_of(name), dtype) for name in OUTPUTS}
 
 
 def arrays_of(result: Any, dtype: str) -> tuple[Any, ...]:
@@ -106,20 +138,52 @@ def yardsticks(case: Case, names: dict[str, Any]) -> tuple[Yardstick, ...]:
         return (Yardstick(unit=spacing(largest, case.dtype)),)
     if case.direction not in ("grad", "backward", "value_and_grad"):
         return (Yardstick(),)
-    x = names["x"].astype(np.longdouble)
-    slope = reference.grad(case.op, case.dtype, x)
-    moved = reference.grad(case.op, case.dtype, x + 2 * spacing(x, case.dtype))
-    band = np.where(near_roots(slope, x), np.abs(moved - slope), 0)
+    if is_paired(case.op):
+        return yardsticks_of_pair(case, names)
     if case.direction == "backward":
-        dy = np.abs(names["dy"].astype(np.longdouble))
-        # a subnormal f' has few digits, and dy magnifies its last one
-        least = np.where(np.abs(slope) < smallest_normal(case.dtype), dy, 0)
-        unit = np.maximum(spacing(dy * slope, case.dtype), least * spacing(slope, case.dtype))
-        return (Yardstick(band * dy, unit),)
-    return (Yardstick(band),) if case.direction == "grad" else (Yardstick(), Yardstick(band))
+        return (of_product(case.op, case.dtype, names["x"], names["dy"]),)
+    band = Yardstick(near_zeros(case.op, case.dtype, names["x"])[1])
+    return (band,) if case.direction == "grad" else (Yardstick(), band)
 
 
-def check(op: str, direction: str, dtype: str) -> list[Verdict]:
+def near_zeros(op: str, dtype: str, x: Any) -> tuple[Any, Any]:
+    """f' at x, and what is forgiven of it."""
+    x = x.astype(np.longdouble)
+    slope = reference.grad(op, dtype, x)
+    moved = reference.grad(op, dtype, x + 2 * spacing(x, dtype))
+    return slope, np.where(near_roots(slope, x), np.abs(moved - slope), 0)
+
+
+def of_product(op: str, dtype: str, x: Any, dy: Any) -> Yardstick:
+    """The yardstick of dy f'(x)."""
+    slope, band = near_zeros(op, dtype, x)
+    dy = np.abs(dy.astype(np.longdouble))
+    # a subnormal f' has few digits, and dy magnifies its last one
+    least = np.where(np.abs(slope) < smallest_normal(dtype), dy, 0)
+    unit = np.maximum(spacing(dy * slope, dtype), least * spacing(slope, dtype))
+    return Yardstick(band * dy, unit)
+
+
+def yardsticks_of_pair(case: Case, names: dict[str, Any]) -> tuple[Yardstick, ...]:
+    """Those of the two partials."""
+    pair, dtype, dy = record_of(case.op), case.dtype, names["dy"]
+    if pair.form.stands_for:
+        return (Yardstick(), Yardstick())
+    at = pairs.argument(case.op, names)[0]
+    if pairs.sums(case.op):
+        both = of_product(pair.activation.name, dtype, at, dy[0])
+        return (both, both)
+    second = of_product(pair.activation.name, dtype, at, dy[0] * names["a"][0])
+    if case.op != HALVED:
+        return (Yardstick(), second)
+    first = dy[0] * reference.value(pair.activation.name, dtype, x=at)
+    band = np.concatenate([np.zeros(first.shape), second.band])
+    return (Yardstick(band, np.concatenate([spacing(first, dtype), second.unit])),)
+
+
+def check(
+    op: str, direction: str, dtype: str, providers: Iterable[str] = PROVIDERS_CHECKED
+) -> list[Verdict]:
     """The largest error of every provider that has the operation in this direction."""
     rowwise = is_rowwise(op) or is_loss(op)
     case = Case(op, direction, dtype, ROWS if rowwise else (), -1 if rowwise else None)
@@ -129,7 +193,7 @@ def check(op: str, direction: str, dtype: str) -> list[Verdict]:
         return []
     measures = yardsticks(case, names)
     verdicts = []
-    for provider in PROVIDERS_CHECKED:
+    for provider in providers:
         work = PROVIDERS[provider].build(case, lambda _, name: names[name])
         if work is None:
             continue

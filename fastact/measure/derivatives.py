@@ -58,6 +58,7 @@ OF_OUTPUT = {
     "softplus": "-np.expm1(-beta * y)",
     "log_sigmoid": "-np.expm1(y)",
     "log1mexp": "np.expm1(-y)",
+    "logit": "(1 + np.exp(y)) * (1 + np.exp(-y))",
     "identity": "np.ones_like(y)",
     "sigmoid": "y * (1 - y)",
     "bipolar_sigmoid": "steepness / 2 * (1 - y) * (1 + y)",

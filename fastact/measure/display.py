@@ -21,6 +21,7 @@ ACCURACY_COLUMNS = {
     "stable": ("numpy_stable",),
     "SciPy": ("scipy",),
     "torch": ("torch_serial", "torch_parallel"),
+    "JAX": ("jax",),
 }
 
 

@@ -8,8 +8,15 @@ from typing import Any
 import numpy as np
 
 from fastact.activations.directions import DIRECTIONS
-from fastact.measure import derivatives, torch_forms
-from fastact.measure.catalogue import LOSS_RECORDS, ROW_RECORDS, is_loss, is_rowwise, record_of
+from fastact.measure import derivatives, pairs, torch_forms
+from fastact.measure.catalogue import (
+    LOSS_RECORDS,
+    ROW_RECORDS,
+    is_loss,
+    is_paired,
+    is_rowwise,
+    record_of,
+)
 
 
 class AlongAxis(ast.NodeTransformer):
@@ -58,6 +65,8 @@ def naive(op: str, direction: str) -> str:
         return loss_form(op, direction, "numpy")
     if is_rowwise(op):
         return row_form(op, direction, "numpy")
+    if is_paired(op):
+        return pairs.naive(op, direction)
     forward: str = record_of(op).numpy
     if direction == "forward":
         return forward
@@ -79,14 +88,30 @@ def scipy(op: str, direction: str) -> str:
         return ""
     if is_rowwise(op):
         return row_form(op, direction, "scipy")
-    return record_of(op).scipy if direction == "forward" else ""
+    return record_of(op).scipy if direction == "forward" and not is_paired(op) else ""
 
 
 def torch(op: str, direction: str) -> str:
     """PyTorch's form, with a preallocated result where it has one."""
     if is_loss(op):
         return loss_form(op, direction, "torch")
+    if is_paired(op):
+        return pairs.torch(op, direction)
     form = torch_forms.FORMS.get(direction, {}).get(op, "")
     if form or direction != "forward":
         return form
     return row_form(op, direction, "torch") if is_rowwise(op) else str(record_of(op).torch)
+
+
+def jax(op: str, direction: str) -> str:
+    """JAX's form; for derivatives, its gradient of one number mapped over all of them."""
+    if is_loss(op) or is_rowwise(op) or direction == "backward_from_output":
+        return ""
+    if is_paired(op):
+        return pairs.jax(op, direction)
+    forward = str(record_of(op).jax)
+    if not forward or direction == "forward":
+        return forward
+    maker = "jax.value_and_grad" if direction == "value_and_grad" else "jax.grad"
+    slope = f"jax.vmap({maker}(lambda x: {forward}))(x)"
+    return f"dy * {slope}" if direction == "backward" else slope

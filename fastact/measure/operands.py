@@ -11,7 +11,7 @@ from fastact.measure.cases import Case
 
 SEED = 20240607
 SPREAD = 2.0  # standard deviation of the inputs: float16's exp overflows beyond 11
-INPUTS = ("x", "dy", "y")
+INPUTS = ("x", "dy", "y", "a", "b", "weight")
 OUTPUTS = ("out", "out2")
 
 
@@ -44,6 +44,8 @@ def operand(case: Case, name: str) -> Any:
         return case.axis
     if name == "labels":
         return class_ids(case.shape)
+    if name == "ab":
+        return np.concatenate([array(half, case.dtype, case.shape) for half in "ab"], -1)
     if name == "targets":
         return (array("y", case.dtype, case.shape) > 0).astype(numpy_dtype(case.dtype))
     return array(NAMESAKES.get(name, name), case.dtype, case.shape_of(name))
@@ -56,7 +58,7 @@ def class_ids(shape: tuple[int, ...]) -> Any:
 
 
 NAMESAKES = {"logits": "x", "leaf": "x"}  # of a loss; the leaf of autograd's graph
-NAMES = (*INPUTS, *OUTPUTS, *NAMESAKES, "labels", "targets", "axis")
+NAMES = (*INPUTS, *OUTPUTS, *NAMESAKES, "ab", "labels", "targets", "axis")
 
 
 def forget() -> None:

@@ -31,7 +31,8 @@ class Provider:
     """One competitor: its title in tables, and how it gets from a case to work.
 
     `build` returns None where the provider has no form of the operation. `cores` says in which
-    comparisons it takes part: of single threads ("one"), of all cores ("all") or "both".
+    comparisons it takes part: of single threads ("one"), of all cores ("all"), "both", or "none",
+    if its errors are measured and not its times.
     """
 
     title: str
@@ -50,8 +51,9 @@ def assemble(case: Case, expression: str, lookup: Lookup, **names: Any) -> Work 
         import scipy.special
 
         names["scipy"] = scipy
-    used = {n: lookup(case, n) for n in wanted if n in operands.NAMES}
-    return Work(expression, parameters_of(case.op) | names | used)
+    parameters = parameters_of(case.op)
+    used = {n: lookup(case, n) for n in wanted if n in operands.NAMES and n not in parameters}
+    return Work(expression, parameters | names | used)
 
 
 def naive_numpy(case: Case, lookup: Lookup) -> Work | None:
@@ -98,6 +100,20 @@ def torch(case: Case, lookup: Lookup, all_cores: bool) -> Work | None:
     return work and work.under(partial(torch_threads, all_cores))
 
 
+def jax(case: Case, lookup: Lookup) -> Work | None:
+    """JAX as it is set up by default, in double precision where it is asked for."""
+    form = expressions.jax(case.op, case.direction)
+    if not form or case.dtype not in ("float32", "float64") or not find_spec("jax"):
+        return None
+    import jax
+
+    precision = partial(jax.enable_x64, case.dtype == "float64")
+    with precision():
+        to_jax = lambda case, name: jax.numpy.asarray(lookup(case, name))  # noqa: E731
+        work = assemble(case, form, to_jax, jax=jax, jnp=jax.numpy)
+    return work and work.under(precision)
+
+
 def fastact(case: Case, lookup: Lookup, target: str) -> Work | None:
     function = function_of(case.op, case.direction)
     if function is None:
@@ -125,6 +141,7 @@ PROVIDERS: dict[str, Provider] = {
     "scipy": Provider("SciPy", scipy),
     "torch_serial": Provider("torch", partial(torch, all_cores=False), "one"),
     "torch_parallel": Provider("torch", partial(torch, all_cores=True), "all"),
+    "jax": Provider("JAX", jax, "none"),
     "copy": Provider("copy", copy),
 }
 

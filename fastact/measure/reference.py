@@ -8,17 +8,19 @@ for a small enough h, without a second formula that could share an error with th
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from fastact.measure import derivatives, expressions, normal
-from fastact.measure.catalogue import is_loss, is_rowwise, parameters_of
+from fastact.measure import derivatives, expressions, normal, pairs
+from fastact.measure.catalogue import is_loss, is_paired, is_rowwise, parameters_of, record_of
 from fastact.measure.operands import INPUTS
 
-STEP = np.longdouble(1e-200)
+STEP = np.sqrt(np.finfo(np.longdouble).tiny)  # far below the least float64, where there is room
 WIDENED = (*INPUTS, "logits", "targets")
+DECIMAL = re.compile(r"(?<![\w.])\d+\.\d+(?![\w.])")
 # What the expressions take from SciPy, in extended precision.
 SCIPY = SimpleNamespace(special=SimpleNamespace(ndtr=normal.ndtr))
 
@@ -30,9 +32,10 @@ def parameters(op: str, dtype: str) -> dict[str, Any]:
 
 
 def evaluate(expression: str, **names: Any) -> Any:
-    """An expression over these names, without warnings."""
+    """An expression over these names, without warnings; its decimals stand for what they say."""
+    scope = {"np": EXACT_NUMPY, "scipy": SCIPY, "decimal": np.longdouble}
     with np.errstate(all="ignore"):
-        return eval(expression, {"np": EXACT_NUMPY, "scipy": SCIPY} | names)
+        return eval(DECIMAL.sub(r'decimal("\g<0>")', expression), scope | names)
 
 
 def wide(operands: dict[str, Any]) -> dict[str, Any]:
@@ -49,8 +52,8 @@ def exact_form(op: str) -> str:
 
 
 def value(op: str, dtype: str, **operands: Any) -> Any:
-    """The forward pass in extended precision, of x (and along axis)."""
-    return evaluate(exact_form(op), **parameters(op, dtype), **wide(operands))
+    """The forward pass in extended precision, of x (and along axis); parameters may be given."""
+    return evaluate(exact_form(op), **parameters(op, dtype) | wide(operands))
 
 
 class ExactNumPy:
@@ -84,11 +87,21 @@ class ExactNumPy:
 EXACT_NUMPY = ExactNumPy()
 
 
-def grad(op: str, dtype: str, x: Any) -> Any:
-    """f'(x) in extended precision."""
+def grad(op: str, dtype: str, x: Any, **given: Any) -> Any:
+    """f'(x) in extended precision, with the parameters given or the defaults."""
     stepped = x.astype(np.longdouble) + 1j * STEP
-    names = parameters(op, dtype) | {"x": stepped}
+    names = parameters(op, dtype) | given | {"x": stepped}
     return np.imag(evaluate(exact_form(op), **names)) / STEP
+
+
+def of_pair(op: str, direction: str, dtype: str, operands: dict[str, Any]) -> tuple[Any, ...]:
+    """The exact results of an operation of two arrays."""
+    if record_of(op).form.stands_for:
+        found = evaluate(expressions.naive(op, direction), **wide(operands))
+        return found if direction == "backward" else (found,)
+    inner, x = record_of(op).activation.name, pairs.argument(op, operands)
+    both = value(inner, dtype, x=x), grad(inner, dtype, x)
+    return tuple(pairs.exact(op, direction, operands, *both))
 
 
 def reference(
@@ -102,6 +115,8 @@ def reference(
     if is_rowwise(op):
         form = expressions.naive(op, direction)
         return (evaluate(form, **names),) if form else None
+    if is_paired(op):
+        return of_pair(op, direction, dtype, operands)
     if direction == "backward_from_output":
         form = derivatives.OF_OUTPUT.get(op, "")
         return (names["dy"] * evaluate(form, **parameters(op, dtype), **names),) if form else None
