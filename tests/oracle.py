@@ -211,6 +211,7 @@ FORMULAS = {
     "logit": Formula(
         lambda x: mp.nan if not 0 <= x <= 1 else mp.inf if x == 1 else mp.log(x / (1 - x)),
         lambda x: mp.nan if not 0 <= x <= 1 else mp.inf if x in (0, 1) else 1 / (x * (1 - x)),
+        lambda y: (1 + exp(y)) * (1 + exp(-y)),
     ),
     "dish": Formula(
         lambda x: x / 2 * (x / mp.sqrt(1 + x * x) + 1),
