@@ -19,6 +19,7 @@ from fastact.measure import expressions
 from fastact.measure.cases import Case
 from fastact.measure.catalogue import is_loss, is_paired, is_rowwise
 from fastact.measure.timing import Timings
+from fastact.measure.torch_forms import KEEPS_OUTPUT
 
 Pairs = tuple[tuple[Key, Key], ...]
 Seconds = list[tuple[float, float]]
@@ -103,7 +104,7 @@ def elementwise(
 def against_torch(target: float, case: Case, issue: int = 2) -> Line:
     return Line(
         issue,
-        f"{case.label} {case.dtype}, 1 thread, against torch with out=",
+        f"{case.label} {case.direction} {case.dtype}, 1 thread, against torch with out=",
         target,
         smallest,
         pairs("torch_serial", "fastact_serial", [case]),
@@ -236,10 +237,15 @@ def gate(op: str, direction: str) -> Line:
     )
 
 
+def backward_of(op: str) -> str:
+    """The backward pass that reads what PyTorch's reads: for some ops the output."""
+    return "backward_from_output" if op in KEEPS_OUTPUT else "backward"
+
+
 TORCH_HAS = [
     Case(op, direction, "float32", (IN_CACHE,))
     for op in ELEMENTWISE
-    for direction in ("forward", "backward")
+    for direction in ("forward", backward_of(op))
     if expressions.torch(op, direction)
 ]
 HARD = ("hard_tanh", "hard_sigmoid", "hard_swish", "hard_shrink")
