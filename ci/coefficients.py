@@ -305,6 +305,14 @@ FITS = (
     ),
     Fit(
         LOGSUM,
+        "LOG1P",
+        target=lambda e: (mp.log1p(e) / e - 1) / e,
+        weight=lambda e: e * e / mp.log1p(e),
+        interval=both(mp.mpf(0), mp.mpf(1)),
+        degree={"single": 8, "double": 19},
+    ),
+    Fit(
+        LOGSUM,
         "LOG_RATIO",
         target=lambda x: mp.log(-mp.expm1(-x) / x) / x,
         weight=lambda x: x / mp.log(-mp.expm1(-x)),

@@ -3,6 +3,7 @@
 from fastact.activations.record import Accuracy, Activation, Parameter
 from fastact.numerics.exponential import LN2, LN2_TAIL, expm1
 from fastact.numerics.language import (
+    ByDtype,
     fma,
     from_bits,
     iadd,
@@ -29,23 +30,26 @@ from fastact.numerics.logistic import (
     product,
     slope_part,
 )
-from fastact.numerics.logsum import log1mexp, minus_log_complement, reciprocal_expm1
+from fastact.numerics.logsum import log1mexp, log1p_exp, reciprocal_expm1
+
+LARGEST = ByDtype(3.4028235e38, 1.7976931348623157e308)
 
 
 @scalar
 def softplus_forward(x, beta):
-    z, low, _ = product(beta, x)
-    w, rest = logistic_parts(z, low)
-    tail = minus_log_complement(w, rest, UNIT)
-    # tail UNIT/beta by a reciprocal that does not change from element to element; the scale goes
-    # to whichever factor then stays a normal number
+    z, low, outside = product(beta, x)
+    s, rest, c, p = log1p_exp(z, low)
+    s = select(outside, 0.0, s)
+    # UNIT/beta by a reciprocal that does not change from element to element; the scale goes to
+    # whichever factor then stays a normal number
     wide = beta < 1.0
-    r = 1.0 / beta
-    lost = select(r < INF, r * fma(-r, beta, 1.0), 0.0)
-    r = r * select(wide, UNIT, 1.0)
+    reciprocal = at_most(1.0 / beta, LARGEST)
+    lost = reciprocal * fma(-reciprocal, beta, 1.0)
+    r = reciprocal * select(wide, UNIT, 1.0)
     lost = lost * select(wide, UNIT, 1.0)
-    tail = tail * select(wide, 1.0, UNIT)
-    return fma(tail, r, fma(tail, lost, select(x > 0.0, x, 0.0)))
+    s = s * select(wide, 1.0, UNIT)
+    rest = fma(rest * select(wide, 1.0, UNIT), r, fma(s, lost, select(x > 0.0, x, 0.0)))
+    return fma(s, r, fma(c * reciprocal, p, rest))
 
 
 @scalar
@@ -60,9 +64,10 @@ def softplus_grad(x, beta):
 def softplus_beta_grad(x, beta):
     """-(z sigma(-z) + log1p(exp(-z))) / beta**2 with z = |beta x|, on both sides of 0."""
     z, low, _ = product(beta, x)
-    w, rest = logistic_parts(z, low)
-    tail = minus_log_complement(w, rest, UNIT)
-    return (-UNIT / beta) * (fma(z, fma(w, rest, w), tail) / beta)
+    w, part = logistic_parts(z, low)
+    s, rest, c, p = log1p_exp(z, low)
+    tail = s + fma(c, p / UNIT, rest)
+    return (-UNIT / beta) * (fma(z, fma(w, part, w), tail) / beta)
 
 
 @scalar
@@ -72,8 +77,8 @@ def softplus_grad_from_output(y, beta):
 
 @scalar
 def log_sigmoid_forward(x):
-    w, rest = logistic_parts(at_most(abs(x), HIGHEST), -0.0)
-    return fma(-UNIT, minus_log_complement(w, rest, UNIT), select(x < 0.0, x, 0.0))
+    s, rest, c, p = log1p_exp(at_most(abs(x), HIGHEST), 0.0)
+    return fma(-UNIT, s, fma(-c, p, fma(-UNIT, rest, select(x < 0.0, x, 0.0))))
 
 
 @scalar

@@ -9,7 +9,7 @@ Each derivative is one more such quotient, and both take the same reciprocal of 
 """
 
 from fastact.activations.record import Accuracy, Activation
-from fastact.numerics.exact import two_product, two_sum
+from fastact.numerics.exact import quick_two_sum, two_product, two_sum
 from fastact.numerics.exponential import SMALL, exponential_parts
 from fastact.numerics.language import ByDtype, fma, scalar, select, sqrt
 from fastact.numerics.logistic import at_most
@@ -28,7 +28,7 @@ def mish_parts(x):
     negative = x < 0.0
     linear = select(negative, e + e, e)
     g = fma(e, e, linear)
-    d, low = two_sum(select(negative, 2.0, 0.5), g)
+    d, low = quick_two_sum(select(negative, 2.0, 0.5), g)
     low = low + fma(e, e, linear - g)
     w = 1.0 / d
     return a, s, t, e, w, fma(-w, low, fma(-w, d, 1.0))

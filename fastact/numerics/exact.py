@@ -21,6 +21,13 @@ def two_sum(a, b):
 
 
 @scalar
+def quick_two_sum(a, b):
+    """(s, rest): s + rest = a + b exactly if a is a multiple of b's last place (Dekker)."""
+    s = a + b
+    return s, b - (s - a)
+
+
+@scalar
 def two_product(a, b):
     """(p, rest): p + rest = a b exactly, unless rest is below the smallest number."""
     p = a * b

@@ -1,18 +1,23 @@
 """log(1 + exp(-z)) and log(1 - exp(-x)), to the last digits of their tails.
 
-Both are -log(1 - w) for a w in [0, 1/2]: w = sigma(-z) for the first, w = exp(-x) for the second
-where x > ln 2. All terms of
-
-    -log(1 - w) = w (1 + w/2 + w**2/3 + ...)
-
-have one sign, so a polynomial for the bracket loses nothing. For x < ln 2 the second is
-log(x) + log((1 - exp(-x))/x), where the last term is smooth and the two have one sign.
+The first is e (1 + e P(e)) with e = exp(-z) in (0, 1]; the second, where x > ln 2, is the like of
+-log(1 - w) with w = exp(-x) in [0, 1/2]. What follows the 1 is far from -1, so nothing cancels. For
+x < ln 2 the second is log(x) + log((1 - exp(-x))/x), where the last term is smooth and the two have
+one sign.
 """
 
-from fastact.numerics.exponential import LN2, SMALL, exponential_parts
+from fastact.numerics.exponential import (
+    EXPM1,
+    LN2,
+    LN2_TAIL,
+    LOG2E,
+    SMALL,
+    exponential_parts,
+    power_of_two,
+)
 from fastact.numerics.language import ByDtype, fma, polynomial, scalar, select
 from fastact.numerics.logarithm import INF, log
-from fastact.numerics.logistic import at_most
+from fastact.numerics.logistic import UNIT, at_most
 
 # (-log(1 - w)/w - 1)/w in w on [0, 1/2], from ci/coefficients.py
 LOG_COMPLEMENT = ByDtype(
@@ -50,6 +55,42 @@ LOG_COMPLEMENT = ByDtype(
         0.4999999999999925,
     ),
 )
+# (log(1 + e)/e - 1)/e in e on [0, 1], from ci/coefficients.py
+LOG1P = ByDtype(
+    (
+        -0.0032904055,
+        0.020085996,
+        -0.057456855,
+        0.106611,
+        -0.1534487,
+        0.196921,
+        -0.24958019,
+        0.33330464,
+        -0.4999993,
+    ),
+    (
+        2.533505413062677e-05,
+        -0.00029181228815563354,
+        0.0015959770143006199,
+        -0.00554377788939432,
+        0.013839892445072687,
+        -0.026745808269273898,
+        0.04230207866075261,
+        -0.05750361568687041,
+        0.07035643546997664,
+        -0.0808126192774854,
+        0.09013173380807964,
+        -0.09981020970035584,
+        0.11107507433925157,
+        -0.12499479873644496,
+        0.14285658932459058,
+        -0.16666662501921525,
+        0.19999999791548748,
+        -0.24999999993685934,
+        0.33333333333235254,
+        -0.4999999999999946,
+    ),
+)
 # log((1 - exp(-x))/x)/x on [0, ln 2], from ci/coefficients.py
 LOG_RATIO = ByDtype(
     (
@@ -70,6 +111,8 @@ LOG_RATIO = ByDtype(
         -0.4999999999999621,
     ),
 )
+# with the exponent bias and the exponent of 1/UNIT
+SHIFT = ByDtype(12582912.0 + 127.0 + 64.0, 6755399441055744.0 + 1023.0 + 512.0)
 VANISHED = ByDtype(106.0, 750.0)  # exp(-x) of more rounds to 0
 
 
@@ -79,6 +122,25 @@ def minus_log_complement(w, rest, unit):
     whole = unit * fma(w, rest, w)
     p = whole * polynomial(whole, LOG_COMPLEMENT)
     return fma(w, fma(rest, p, rest) + p, w)
+
+
+@scalar
+def log1p_exp(z, low):
+    """(s, rest, c, p): UNIT s + c p + UNIT rest = log(1 + exp(-(z + low))), 0 <= z <= HIGHEST.
+
+    The first is the largest, the last added one rounds visibly: whatever else there is to add
+    goes to the others first.
+    """
+    shifted = fma(z, -LOG2E, SHIFT)
+    n = shifted - SHIFT
+    r = fma(n, -LN2_TAIL, fma(n, -LN2, -z)) - low
+    t = fma(r * r, polynomial(r, EXPM1), r)
+    power = power_of_two(shifted)
+    s = fma(power, t, power)
+    e = UNIT * s
+    # what rounding took from e counts 1/(1 + e), for which 1 - e/2 will do
+    lost = fma(power, t, power - s)
+    return s, fma(-0.5 * e, lost, lost), e * e, polynomial(e, LOG1P)
 
 
 @scalar
