@@ -11,8 +11,8 @@ an axis take `axis`.
 from __future__ import annotations
 
 from fastact.interop.catalogue import lazily, table
-from fastact.interop.hips import function, row_function
+from fastact.interop.hips import function, fused_function, loss_function, row_function
 
-_made = table(function, row_function)
+_made = table(function, row_function, fused_function, loss_function)
 __all__ = sorted(_made)
 __getattr__, __dir__ = lazily(__name__, globals(), _made)

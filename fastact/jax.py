@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from fastact.interop.catalogue import lazily, table
 from fastact.interop.jax_functions import function, row_function
+from fastact.interop.jax_fused import fused_function, loss_function
 
-_made = table(function, row_function)
+_made = table(function, row_function, fused_function, loss_function)
 __all__ = sorted(_made)
 __getattr__, __dir__ = lazily(__name__, globals(), _made)

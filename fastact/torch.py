@@ -7,16 +7,36 @@
     tensor([0.1966, 0.2500, 0.1966])
 
 Every elementwise op takes its parameters by name, every op along an axis takes `dim`.
-`accelerate(model)` replaces a model's activation modules; `Activation` and `RowActivation` are
-the modules that it puts there. Importing this module registers the operators `torch.ops.fastact`.
+`accelerate(model)` replaces a model's activation modules and losses by `Activation`,
+`RowActivation`, `FusedActivation`, `PReLU` and `Loss`. Importing this module registers the
+operators `torch.ops.fastact`.
 """
 
 from __future__ import annotations
 
 from fastact.interop.catalogue import lazily, table
 from fastact.interop.torch.functions import function, row_function
-from fastact.interop.torch.modules import Activation, Report, RowActivation, accelerate
+from fastact.interop.torch.fused import fused_function
+from fastact.interop.torch.losses import loss_function
+from fastact.interop.torch.modules import (
+    Activation,
+    FusedActivation,
+    Loss,
+    PReLU,
+    Report,
+    RowActivation,
+    accelerate,
+)
 
-_made = table(function, row_function)
-__all__ = ["Activation", "Report", "RowActivation", "accelerate", *sorted(_made)]
+_made = table(function, row_function, fused_function, loss_function)
+__all__ = [
+    "Activation",
+    "FusedActivation",
+    "Loss",
+    "PReLU",
+    "Report",
+    "RowActivation",
+    "accelerate",
+    *sorted(_made),
+]
 __getattr__, __dir__ = lazily(__name__, globals(), _made)

@@ -25,8 +25,10 @@ from fastact.runtime.ufuncs import gufunc
 
 TREE = 16  # so many pairs are merged by one task
 # Of a row, or of a chunk of it: maximum, how often it occurs, the sum of exp(x - maximum) over the
-# other entries, and the entry of the label.
-PAIR = np.dtype([(name, np.float64) for name in ("maximum", "largest", "others", "labelled")])
+# other entries; of a loss with target weights q also sum(q (maximum - x)) and sum(q).
+PAIR = np.dtype(
+    [(name, np.float64) for name in ("maximum", "largest", "others", "against", "weight")]
+)
 
 
 class Serially:
@@ -119,27 +121,26 @@ def maximum(x: np.ndarray, axis: int) -> np.ndarray:
 # ------------------------------------------------------------------------------- first pass
 
 
-def pair(x: np.ndarray, *labelled: np.ndarray, axis: int) -> np.ndarray:
+def pair(
+    x: np.ndarray, *targets: np.ndarray, axis: int, against: Callable[..., Any] | None = None
+) -> np.ndarray:
     """The pair of one chunk; the axis is kept, with one entry.
 
-    `labelled` is nothing, or the labels and the place in the axis where the chunk begins.
+    `against(x, m, *targets)` is what a loss adds to it, for a finite m in place of -inf.
     """
     made = np.zeros(tuple(1 if k == axis else n for k, n in enumerate(x.shape)), PAIR)
     m = maximum(x, axis)
     made["maximum"] = m
     made["largest"] = np.where(m == -np.inf, 0, np.sum(x == m, axis, keepdims=True))
     made["others"] = np.expand_dims(gufunc(OTHERS, math.nan)(x, axis=axis), axis)
-    if labelled:
-        labels, first = labelled
-        inside, place = local(labels, first, x.shape[axis])
-        made["labelled"] = np.where(inside, np.take_along_axis(x, place, axis), 0)
+    if against:
+        made["against"], made["weight"] = against(x, finite(m), *targets)
     return made
 
 
-def local(labels: np.ndarray, first: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which labels are in a chunk that begins at `first`, and where; 0 for the others."""
-    inside = (labels >= first) & (labels < first + length)
-    return inside, np.where(inside, labels - first, 0)
+def finite(m: np.ndarray) -> np.ndarray:
+    """A maximum that can be subtracted: 0 for that of nothing."""
+    return np.where(m == -np.inf, 0.0, m)
 
 
 def merge(pairs: np.ndarray, axis: Any, keepdims: bool = True, **_: Any) -> np.ndarray:
@@ -149,10 +150,13 @@ def merge(pairs: np.ndarray, axis: Any, keepdims: bool = True, **_: Any) -> np.n
     is_largest = pairs["maximum"] == m
     with np.errstate(invalid="ignore"):  # inf - inf, where the factor is not asked for
         scaled = total(pairs) * np.exp(pairs["maximum"] - m)
+        gap = finite(m) - finite(pairs["maximum"])
+        more = np.where((pairs["weight"] == 0) | is_largest, 0, pairs["weight"] * gap)
     parts = {
         "largest": np.where(is_largest, pairs["largest"], 0),
         "others": np.where(is_largest, pairs["others"], scaled),
-        "labelled": pairs["labelled"],
+        "against": pairs["against"] + more,
+        "weight": pairs["weight"],
     }
     made = np.zeros(m.shape, PAIR)
     made["maximum"] = m
@@ -179,12 +183,13 @@ def beginnings(x: Any, axis: int) -> Any:
     return da.from_array(first.reshape([-1 if k == axis else 1 for k in range(x.ndim)]), chunks=1)
 
 
-def pairs_of(x: Any, axis: int, *labels: Any) -> Any:
+def pairs_of(x: Any, axis: int, *targets: Any, against: Callable[..., Any] | None = None) -> Any:
     """The pairs of whole rows: an array with one entry along the axis."""
-    labelled = (*labels, beginnings(x, axis)) if labels else ()
     chunks = tuple((1,) * len(c) if k == axis else c for k, c in enumerate(x.chunks))
     meta = np.zeros((0,) * x.ndim, PAIR)
-    each = blocks(pair, x, *labelled, axis=axis, chunks=chunks, dtype=PAIR, meta=meta)
+    each = blocks(
+        pair, x, *targets, axis=axis, against=against, chunks=chunks, dtype=PAIR, meta=meta
+    )
     return da.reduction(
         each,
         chunk=merge,
@@ -235,47 +240,3 @@ def logsumexp_chunk(
     value = np.where(np.isinf(m), m, m + log_total(pairs))
     value = np.where(m == -np.inf, empty, value).astype(kind)
     return value if keepdims else np.squeeze(value, axis)
-
-
-# ---------------------------------------------------------------------------- cross-entropy
-
-
-def factor_chunk(
-    labels: np.ndarray, weight: np.ndarray | None, ignore_index: int | None, classes: int
-) -> np.ndarray:
-    """What the loss of each row counts; 0 for an ignored one."""
-    ignored = np.zeros(labels.shape, bool) if ignore_index is None else labels == ignore_index
-    wrong = ((labels < 0) | (labels >= classes)) & ~ignored
-    if wrong.any():
-        raise ValueError(
-            f"softmax_cross_entropy: labels must be at least 0 and below {classes}, "
-            f"got {labels[wrong][0]}"
-        )
-    place = np.where(ignored, 0, labels)
-    counted = np.ones(labels.shape) if weight is None else weight[place].astype(np.float64)
-    return np.where(ignored, 0.0, counted)
-
-
-def loss_chunk(pairs: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """(log(sum(exp(x))) - x at the label) * factor"""
-    # m - z first: both may be large
-    with np.errstate(all="ignore"):
-        loss = (pairs["maximum"] - pairs["labelled"]) + log_total(pairs)
-        return np.where(factor == 0, 0.0, loss * factor)
-
-
-def gradient_chunk(
-    x: np.ndarray,
-    pairs: np.ndarray,
-    factor: np.ndarray,
-    labels: np.ndarray,
-    first: np.ndarray,
-    axis: int,
-) -> np.ndarray:
-    """(softmax(x) - 1 at the label) * factor"""
-    y = softmax_chunk(x, pairs, axis, math.nan)
-    inside, place = local(labels, first, x.shape[axis])
-    entry = np.take_along_axis(y, place, axis)
-    np.put_along_axis(y, place, entry - inside.astype(x.dtype), axis)
-    # an ignored row has no gradient, whatever is in it
-    return np.where(factor == 0, x.dtype.type(0), y * factor.astype(x.dtype))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import dask.array as da
@@ -13,7 +13,7 @@ from dask.graph_manipulation import bind
 
 import fastact as fa
 from fastact.interop import chunks
-from fastact.interop.catalogue import elementwise, rowwise
+from fastact.interop.catalogue import checked, elementwise, fused, rowwise, with_signature
 from fastact.interop.chunks import blocks, pairs_of
 
 DOC = """{summary}
@@ -69,11 +69,11 @@ def function(name: str) -> Callable[..., Any]:
     return documented(made, op, "")
 
 
-def documented(function: Any, op: Any, more: str) -> Callable[..., Any]:
-    function.__name__ = function.__qualname__ = op.name
+def documented(function: Any, op: Any, more: str, name: str = "") -> Callable[..., Any]:
+    function.__name__ = function.__qualname__ = name or op.name
     function.__module__ = "fastact.dask"
     function.__doc__ = DOC.format(
-        name=op.name, summary=op.record.summary, formula=op.record.formula, more=more
+        name=name or op.name, summary=op.record.summary, formula=op.record.formula, more=more
     )
     made: Callable[..., Any] = function
     return made
@@ -152,100 +152,30 @@ def row_function(name: str) -> Callable[..., Any]:
     return documented(made, op, REDUCED + AGAIN)
 
 
-REDUCTIONS = ("mean", "sum", "none")
+@cache
+def fused_function(name: str) -> Callable[..., Any]:
+    """A fused op of chunked arrays: what it needs together must lie in one chunk."""
+    op = fused()[name]
+    count = len(op.arrays)
 
+    def call(*given: Any) -> Any:
+        numbers = checked(op, op.numbers, given[count:])
+        if count > 1:
+            arrays = [chunked(name, a) if isinstance(a, da.Array) else a for a in given[:count]]
+            run = partial(chunks.in_task, lambda *a: op.forward(*a, *numbers))
+            meta = op.forward(*(np.zeros(0, np.asarray(a[:0]).dtype) for a in arrays), *numbers)
+            return da.core.elemwise(run, *arrays, dtype=meta.dtype)
+        x = chunked(name, given[0])
+        named = dict(zip((n.name for n in op.numbers), numbers, strict=True))
+        axes = (along(name, x, named["axis"]),) if "axis" in named else (x.ndim - 2, x.ndim - 1)
+        for axis in axes:
+            if is_split(x, axis):
+                raise ValueError(
+                    f"{name}: axis {axis} is split into {x.numblocks[axis]} chunks; rechunk it "
+                    "into one"
+                )
+        shape = op.shape(x.shape, *numbers)
+        kept = tuple((shape[k],) if k in axes else c for k, c in enumerate(x.chunks))
+        return blocks(op.forward, x, *numbers, chunks=kept, dtype=x.dtype)
 
-def cross_entropy(
-    logits: Any,
-    labels: Any,
-    axis: int,
-    weight: Any,
-    ignore_index: int | None,
-    reduction: str,
-) -> tuple[Any, ...]:
-    """(loss, logits, pairs, labels, factor per row); the last four with the axis kept."""
-    name = "softmax_cross_entropy"
-    if reduction not in REDUCTIONS:
-        words = ", ".join(map(repr, REDUCTIONS))
-        raise ValueError(f"{name}: reduction must be one of {words}, got {reduction!r}")
-    x = chunked(name, logits)
-    axis = along(name, x, axis)
-    rows = tuple(c for k, c in enumerate(x.chunks) if k != axis)
-    lead = tuple(map(sum, rows))
-    ids = da.asarray(labels)
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"{name}: labels must be class ids (integers), got dtype {ids.dtype}")
-    if ids.shape != lead:
-        raise ValueError(f"{name}: labels have shape {ids.shape}; they must have shape {lead}")
-    ids = da.expand_dims(ids.rechunk(rows), axis)
-    classes = x.shape[axis]
-    if weight is not None:
-        weight = np.asarray(weight)
-        if weight.shape != (classes,):
-            raise ValueError(
-                f"{name}: weight has shape {weight.shape}; it must have shape ({classes},)"
-            )
-    factor = blocks(
-        chunks.factor_chunk,
-        ids,
-        weight=weight,
-        ignore_index=ignore_index,
-        classes=classes,
-        dtype=np.float64,
-        meta=np.zeros((0,) * x.ndim),
-    )
-    pairs = pairs_of(x, axis, ids)
-    loss = blocks(chunks.loss_chunk, pairs, factor, dtype=np.float64, meta=np.zeros((0,) * x.ndim))
-    if reduction == "mean":
-        total = factor.sum()
-        loss, factor = loss.sum() / total, factor / total
-    elif reduction == "sum":
-        loss = loss.sum()
-    else:
-        loss = da.squeeze(loss, axis)
-    return loss.astype(x.dtype), x, pairs, ids, factor
-
-
-def softmax_cross_entropy(
-    logits: Any,
-    labels: Any,
-    axis: int = -1,
-    *,
-    weight: Any = None,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-) -> Any:
-    """`fastact.softmax_cross_entropy` for class ids, also along an axis split into chunks.
-
-    The probabilities are never made, and the axis is never gathered.
-    """
-    return cross_entropy(logits, labels, axis, weight, ignore_index, reduction)[0]
-
-
-def softmax_cross_entropy_value_and_grad(
-    logits: Any,
-    labels: Any,
-    axis: int = -1,
-    *,
-    weight: Any = None,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-    recompute: bool = False,
-) -> tuple[Any, Any]:
-    """(loss, its gradient in the logits), as `softmax_cross_entropy`; `recompute` as in softmax."""
-    loss, x, pairs, ids, factor = cross_entropy(
-        logits, labels, axis, weight, ignore_index, reduction
-    )
-    again = second_pass(x, pairs, recompute)
-    axis = along("softmax_cross_entropy", x, axis)
-    gradient = blocks(
-        chunks.gradient_chunk,
-        again,
-        pairs,
-        factor,
-        ids,
-        chunks.beginnings(x, axis),
-        axis=axis,
-        dtype=x.dtype,
-    )
-    return loss, gradient
+    return documented(with_signature("fastact.dask", name, op.signature, call), op, "")

@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import autograd.numpy as anp
+import numpy as np
 from autograd import make_jvp, make_vjp
-from autograd.extend import defjvp, defvjp, primitive
+from autograd.extend import (
+    defjvp,
+    defjvp_argnums,
+    defvjp,
+    defvjp_argnums,
+    primitive,
+)
+from autograd.tracer import isbox
 
-from fastact.interop.catalogue import Elementwise, elementwise, rowwise
+from fastact.interop.catalogue import (
+    Elementwise,
+    checked,
+    elementwise,
+    fused,
+    losses,
+    rowwise,
+    with_signature,
+)
 
 DOC = """{summary}
 
     {formula}
 
-The same as `fastact.{name}`, differentiable by HIPS autograd, in x only."""
+The same as `fastact.{name}`, differentiable by HIPS autograd, in {what} only."""
+
+
+def described(made: Any, op: Any, what: str = "x") -> Any:
+    made.__doc__ = DOC.format(
+        name=op.name, summary=op.record.summary, formula=op.record.formula, what=what
+    )
+    return made
 
 
 def documented(op: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     """A primitive under the op's name."""
-    made: Callable[..., Any] = primitive(function)
+    made: Callable[..., Any] = described(primitive(function), op)
     made.__name__ = made.__qualname__ = op.name
     made.__module__ = "fastact.autograd"
-    made.__doc__ = DOC.format(name=op.name, summary=op.record.summary, formula=op.record.formula)
     return made
 
 
@@ -130,3 +152,110 @@ def row_function(name: str) -> Callable[..., Any]:
             argnums=(0, 1),
         )
     return made
+
+
+class HipsLibrary:
+    """autograd's NumPy, as the compositions ask for it."""
+
+    where = staticmethod(anp.where)
+    moved = staticmethod(anp.moveaxis)
+    summed = staticmethod(anp.sum)
+    arange = staticmethod(np.arange)
+
+    @staticmethod
+    def activation(name: str) -> Callable[..., Any]:
+        return function(name)
+
+    @staticmethod
+    def largest(x: Any) -> Any:
+        return anp.max(x, axis=-1)
+
+    @staticmethod
+    def total(x: Any) -> Any:
+        return anp.sum(x, axis=-1)
+
+    @staticmethod
+    def softmax(x: Any) -> Any:
+        return softmax(x, -1)
+
+    @staticmethod
+    def log_softmax(x: Any) -> Any:
+        return row_function("log_softmax")(x, axis=-1)
+
+    @staticmethod
+    def cast(values: Any, like: Any) -> Any:
+        return values.astype(like.dtype)
+
+
+def linked(
+    made: Callable[..., Any],
+    backward: Callable[..., dict[int, Any]],
+    compose: Callable[..., Any],
+) -> None:
+    """The derivatives of a primitive that is called by position.
+
+    `backward(dy, *args)` are the partials of the fused pass, by argument. Where a derivative is
+    differentiated itself, or an argument has none there, the composition answers.
+    """
+
+    def vjps(argnums: Any, ans: Any, args: Any, named: Any) -> Callable[[Any], Any]:
+        def vjp(dy: Any) -> Any:
+            traced = any(map(isbox, (dy, *args)))
+            fused_ones = {} if traced else backward(dy, *args)
+            return tuple(
+                summed_to(args[k], fused_ones[k])
+                if k in fused_ones
+                else make_vjp(compose, k)(*args)[0](dy)
+                for k in argnums
+            )
+
+        return vjp
+
+    def jvps(argnums: Any, tangents: Any, ans: Any, args: Any, named: Any) -> Any:
+        terms = (make_jvp(compose, k)(*args)(t)[1] for k, t in zip(argnums, tangents, strict=True))
+        return sum(terms)
+
+    defvjp_argnums(made, vjps)
+    defjvp_argnums(made, jvps)
+
+
+@cache
+def fused_function(name: str) -> Callable[..., Any]:
+    """A fused op as a primitive of its arrays."""
+    op = fused()[name]
+    arrays = len(op.arrays)
+
+    def forward(*given: Any) -> Any:
+        return op.forward(*given[:arrays], *checked(op, op.numbers, given[arrays:]))
+
+    def backward(dy: Any, *given: Any) -> dict[int, Any]:
+        return dict(enumerate(op.backward(dy, *given)))
+
+    made = primitive(forward)
+    linked(made, backward, partial(op.compose, HipsLibrary))
+    public = with_signature("fastact.autograd", name, op.signature, made)
+    return described(public, op, " and ".join(op.arrays))
+
+
+@cache
+def loss_function(name: str) -> Callable[..., Any]:
+    """A loss as a primitive of the logits and their target."""
+    loss = losses()[name]
+
+    def forward(logits: Any, target: Any, *given: Any) -> Any:
+        return loss.forward(logits, target, **loss.options(*given))
+
+    def backward(dy: Any, logits: Any, target: Any, *given: Any) -> dict[int, Any]:
+        options = loss.options(*given)
+        _, dlogits = loss.value_and_grad(logits, target, **options)
+        if options["reduction"] == "none" and "axis" in options:
+            dy = np.expand_dims(dy, options["axis"])
+        return {0: dy * dlogits}
+
+    def compose(logits: Any, target: Any, *given: Any) -> Any:
+        return loss.compose(HipsLibrary, logits, target, **loss.options(*given))
+
+    made = primitive(forward)
+    linked(made, backward, compose)
+    public = with_signature("fastact.autograd", name, loss.signature, made)
+    return described(public, loss, "logits and in probabilities")

@@ -10,7 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fastact.interop.catalogue import Elementwise, RowWise, elementwise, rowwise
+from fastact.interop.catalogue import (
+    Elementwise,
+    RowWise,
+    elementwise,
+    rowwise,
+    with_signature,
+)
 from fastact.interop.xla import target
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -45,7 +51,11 @@ def number(name: str, parameter: str, value: Any) -> float:
 
 
 def foreign(
-    name: str, function: Callable[..., Any], outputs: Any, *arrays: Any, **given: Any
+    name: str,
+    function: Callable[..., Any],
+    outputs: Any,
+    *arrays: Any,
+    **given: Any,
 ) -> Any:
     """A call of a function of fastact from a program of XLA; a batch becomes leading axes."""
     call = jax.ffi.ffi_call(target(name, function), outputs, vmap_method="broadcast_all")
@@ -107,11 +117,8 @@ def second(op: Elementwise, parameters: tuple[float, ...], x: jax.Array) -> jax.
 def function(name: str) -> Callable[..., Any]:
     """An elementwise op for JAX."""
     op = elementwise()[name]
-    names = [p.name for p in op.parameters]
-    scope: dict[str, Any] = {"call": partial(call, op), "defaults": op.record.defaults}
-    signature = "".join(f", {p}=defaults[{k}]" for k, p in enumerate(names))
-    exec(f"def {name}(x{signature}):\n    return call(x, {', '.join(names)})", scope)
-    return documented(scope[name], op)
+    arguments = [("x", None), *((p.name, repr(p.default)) for p in op.parameters)]
+    return documented(with_signature("fastact.jax", name, arguments, partial(call, op)), op)
 
 
 def call(op: Elementwise, x: Any, *parameters: Any) -> jax.Array:
@@ -187,6 +194,15 @@ def other_rows_backward(op: RowWise, axis: int, x: jax.Array, dy: jax.Array) -> 
 other_rows.defvjp(other_rows_forward, other_rows_backward)
 
 
+def from_end(name: str, x: jax.Array, axis: Any) -> int:
+    """The axis, counted from the last one: a batch adds leading axes."""
+    if isinstance(axis, bool) or not hasattr(axis, "__index__"):
+        raise TypeError(f"{name}: axis must be an integer, got {axis!r}")
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"{name}: axis {axis} is out of bounds for x of shape {x.shape}")
+    return int(axis - x.ndim if axis >= 0 else axis)
+
+
 @cache
 def row_function(name: str) -> Callable[..., Any]:
     """A row op for JAX."""
@@ -194,12 +210,8 @@ def row_function(name: str) -> Callable[..., Any]:
 
     def made(x: Any, axis: int = -1) -> jax.Array:
         x = floating(name, x)
-        if isinstance(axis, bool) or not hasattr(axis, "__index__"):
-            raise TypeError(f"{name}: axis must be an integer, got {axis!r}")
-        if not -x.ndim <= axis < x.ndim:
-            raise ValueError(f"{name}: axis {axis} is out of bounds for x of shape {x.shape}")
-        from_end = axis - x.ndim if axis >= 0 else axis  # a batch adds leading axes
-        result: jax.Array = (rows if name in JVP else other_rows)(op, int(from_end), x)
+        call = rows if name in JVP else other_rows
+        result: jax.Array = call(op, from_end(name, x, axis), x)
         return result
 
     return documented(made, op)

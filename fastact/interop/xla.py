@@ -19,6 +19,14 @@ import numpy as np
 
 # XLA_FFI_DataType
 DTYPES = {
+    2: np.dtype(np.int8),
+    3: np.dtype(np.int16),
+    4: np.dtype(np.int32),
+    5: np.dtype(np.int64),
+    6: np.dtype(np.uint8),
+    7: np.dtype(np.uint16),
+    8: np.dtype(np.uint32),
+    9: np.dtype(np.uint64),
     10: np.dtype(np.float16),
     11: np.dtype(np.float32),
     12: np.dtype(np.float64),

@@ -40,6 +40,29 @@ def test_rows(op, axis):
     check_grads(lambda t: f(t, axis=axis), modes=modes, order=1 + twice)(x)
 
 
+@pytest.mark.parametrize(("op", "arrays", "numbers"), samples.FUSED, ids=samples.case_id)
+def test_fused(op, arrays, numbers):
+    f = getattr(fg, op.name)
+    np.testing.assert_array_equal(f(*arrays, *numbers), op.forward(*arrays, *numbers))
+    check_grads(lambda *a: f(*a, *numbers), modes=["fwd", "rev"], order=2)(*arrays)
+
+
+@pytest.mark.parametrize(("loss", "x", "target", "options"), samples.LOSSES, ids=samples.case_id)
+def test_losses(loss, x, target, options):
+    f = getattr(fg, loss.name)
+    np.testing.assert_array_equal(f(x, target, **options), loss.forward(x, target, **options))
+    check_grads(lambda t: f(t, target, **options), modes=["fwd", "rev"], order=2)(x)
+    if target.dtype.kind == "f":
+        check_grads(lambda q: f(x, q, **options), modes=["fwd", "rev"])(target)
+
+
+def test_gradients_of_losses_are_fastacts_own():
+    _, x, target, options = samples.LOSSES[0]
+    g = autograd.grad(lambda t: fg.softmax_cross_entropy(t, target, **options))(x)
+    expected = samples.losses()["softmax_cross_entropy"].value_and_grad(x, target, **options)[1]
+    np.testing.assert_array_equal(g, expected)
+
+
 def test_gradient_is_the_exact_one():
     """From the input, exact where the output has saturated."""
     x = np.array([-40.0, 40.0, 700.0])

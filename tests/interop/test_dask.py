@@ -168,6 +168,39 @@ def test_cross_entropy(reduction, axis, weighted, recompute):
     )
 
 
+@pytest.mark.parametrize(("loss", "x", "target", "options"), samples.LOSSES, ids=samples.case_id)
+def test_losses(loss, x, target, options):
+    """Rows and classes in several chunks, with every kind of target."""
+    lazy = da.from_array(x, chunks=(3, 4))
+    expected, gradient = loss.value_and_grad(x, target, **options)
+    value, dx = getattr(fd, f"{loss.name}_value_and_grad")(lazy, target, **options)
+    close(getattr(fd, loss.name)(lazy, target, **options).compute(), expected, 8)
+    close(value.compute(), expected, 8)
+    np.testing.assert_allclose(dx.compute(), gradient, rtol=1e-13, atol=1e-16)
+
+
+def test_a_loss_of_infinite_logits():
+    x = np.array([[1e3, -1e3, 0, 5], [-np.inf, 0, 1, 2], [np.inf, 0, 0, 0], [-np.inf, 1, 2, 3]])
+    lazy = da.from_array(x, chunks=(2, 2))
+    found = fd.softmax_cross_entropy(lazy, [0, 0, 1, 2], reduction="none").compute()
+    expected = fa.softmax_cross_entropy(x, [0, 0, 1, 2], reduction="none")
+    np.testing.assert_allclose(found, expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize(("op", "arrays", "numbers"), samples.FUSED, ids=samples.case_id)
+def test_fused(op, arrays, numbers):
+    whole = [da.from_array(a, chunks=a.shape) for a in arrays]
+    same = getattr(fd, op.name)(*whole, *numbers).compute()
+    np.testing.assert_array_equal(same, op.forward(*arrays, *numbers))
+    split = [w.rechunk(2) for w in whole]
+    if len(arrays) > 1:
+        same = getattr(fd, op.name)(split[0], arrays[1], *numbers).compute()
+        np.testing.assert_array_equal(same, op.forward(*arrays, *numbers))
+    else:
+        with pytest.raises(ValueError, match="is split into"):
+            getattr(fd, op.name)(*split, *numbers)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
@@ -177,7 +210,10 @@ def test_cross_entropy(reduction, axis, weighted, recompute):
         (lambda x: fd.softmax(x, empty="no"), ValueError, "empty must be 'nan' or 'zero'"),
         (lambda x: fd.softmax(x.astype(complex)), TypeError, "complex128"),
         (lambda x: fd.elu(x, alpha=np.nan), ValueError, "alpha must be finite"),
-        (lambda x: fd.softmax_cross_entropy(x, [0.5] * 4), TypeError, "class ids"),
+        (lambda x: fd.softmax_cross_entropy(x, [0.5] * 4), ValueError, "labels have shape"),
+        (lambda x: fd.softmax_cross_entropy(x, x, ignore_index=1), ValueError, "needs class ids"),
+        (lambda x: fd.softmax_cross_entropy(x, x, label_smoothing=2), ValueError, "label_smooth"),
+        (lambda x: fd.sigmoid_cross_entropy(x, x[:2]), ValueError, "do not match logits"),
         (lambda x: fd.softmax_cross_entropy(x, [0]), ValueError, "labels have shape"),
         (lambda x: fd.softmax_cross_entropy(x, [0] * 4, reduction="no"), ValueError, "reduction"),
         (lambda x: fd.softmax_cross_entropy(x, [0] * 4, weight=[1]), ValueError, "weight has sh"),

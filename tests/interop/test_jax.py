@@ -85,6 +85,38 @@ def test_gradients_of_rows(op, double):
         check_grads(lambda t: f(t, axis), (x,), order, modes)  # noqa: B023
 
 
+@pytest.mark.parametrize(("op", "arrays", "numbers"), samples.FUSED, ids=samples.case_id)
+def test_fused(op, arrays, numbers, double):
+    def f(*a):
+        return getattr(fj, op.name)(*a, *numbers)
+
+    expected = op.forward(*arrays, *numbers)
+    same(f(*arrays), expected)
+    same(jax.jit(f)(*arrays), expected)
+    if numbers != (2, 0) and numbers != (0,):  # in each of a batch
+        stacked = [np.stack([a, a[..., ::-1]]) for a in arrays]
+        each = [op.forward(*(s[k] for s in stacked), *numbers) for k in (0, 1)]
+        same(jax.vmap(f)(*stacked), np.stack(each))
+    check_grads(f, arrays, 2, ("fwd", "rev"))
+
+
+@pytest.mark.parametrize(("loss", "x", "target", "options"), samples.LOSSES, ids=samples.case_id)
+def test_losses(loss, x, target, options, double):
+    def f(t, q=target):
+        return getattr(fj, loss.name)(t, q, **options)
+
+    expected, gradient = loss.value_and_grad(x, target, **options)
+    same(f(x), expected)
+    same(jax.jit(f)(x), expected)
+    same(jax.grad(lambda t: jnp.sum(f(t)))(x), gradient)
+    check_grads(f, (x,), 2, ("fwd", "rev"))
+    if target.dtype.kind == "f":
+        check_grads(f, (x, target), 1, ("fwd", "rev"))
+    stacked = np.stack([x, -x])
+    each = [loss.forward(s, target, **options) for s in stacked]
+    same(jax.vmap(f)(stacked), np.stack(each))
+
+
 def test_gradient_is_the_exact_one():
     """Of the input, exact where the output has saturated."""
     x = jnp.asarray([-40.0, 40.0, 80.0])

@@ -105,7 +105,7 @@ def test_gradcheck_of_rows(op):
     f = getattr(ft, op.name)
     x = random(3, 4, 2).requires_grad_()
     for dim in (0, -1):
-        torch.autograd.gradcheck(lambda t: f(t, dim), (x,))  # noqa: B023
+        torch.autograd.gradcheck(lambda t: f(t, dim), (x,), check_forward_ad=True)  # noqa: B023
         if op.name in ROWS_TWICE:
             torch.autograd.gradgradcheck(lambda t: f(t, dim), (x,))  # noqa: B023
 
@@ -286,6 +286,31 @@ def test_what_cannot_be_differentiated_twice_says_so(monkeypatch):
         (lambda: ft.softmax(torch.ones(3), "0"), TypeError, "dim must be an integer"),
         (lambda: ft.softmax(torch.ones(3, dtype=torch.complex64)), TypeError, "complex64"),
         (lambda: ft.swish(torch.ones(3, device="meta").to(torch.complex64)), TypeError, "complex"),
+        (lambda: ft.swiglu(torch.ones(3), torch.ones(4)), ValueError, "do not broadcast"),
+        (lambda: ft.swiglu(torch.ones(3), 2.0), TypeError, "swiglu: b must be a torch.Tensor, got"),
+        (lambda: ft.glu(torch.ones(3)), ValueError, "glu: x must have an even length"),
+        (lambda: ft.glu(torch.ones(4), 3), IndexError, "glu: dim 3 is out of range"),
+        (lambda: ft.maxout(torch.ones(4), 3), ValueError, "maxout: groups must divide"),
+        (lambda: ft.maxout(torch.ones(4), 2.0), TypeError, "maxout: groups must be an integer"),
+        (
+            lambda: ft.softmax_cross_entropy(torch.ones(2, 3), [0, 1]),
+            TypeError,
+            "labels must be a torch.Tensor, got list",
+        ),
+        (
+            lambda: ft.softmax_cross_entropy(torch.ones(2, 3), torch.tensor([0, 3])),
+            ValueError,
+            "label 3 at",
+        ),
+        (
+            lambda: ft.sigmoid_cross_entropy(torch.ones(2), torch.ones(2), weight=2.0),
+            TypeError,
+            "weight must be a torch.Tensor or None, got float",
+        ),
+        (lambda: ft.FusedActivation("swiglu"), ValueError, "op must be one of"),
+        (lambda: ft.FusedActivation("glu", axis=1), TypeError, "glu has no argument 'axis'"),
+        (lambda: ft.Loss("hinge"), ValueError, "op must be one of"),
+        (lambda: ft.Loss("sigmoid_cross_entropy", dim=1), TypeError, "has no option 'dim'"),
         (lambda: ft.Activation("nothing"), ValueError, "op must be one of"),
         (lambda: ft.Activation("swish", slope=1), TypeError, "swish has no parameter 'slope'"),
         (lambda: ft.RowActivation("swish"), ValueError, "op must be one of"),
@@ -309,6 +334,10 @@ def test_accelerate_keeps_what_a_model_computes(kind):
     old = kind(*given.get(kind.__name__, ()))
     model = torch.nn.Sequential(torch.nn.Linear(6, 4), old)
     x = random(5, 6, dtype="float32")
+    if kind.__name__.endswith("Loss"):
+        return  # with their targets, below
+    if kind is torch.nn.GLU:
+        model.append(torch.nn.Identity())
     expected = None if kind.__name__ == "Softmax2d" else model(x)
     report = ft.accelerate(model)
     assert len(report.swapped) + len(report.left) == 1
@@ -318,6 +347,54 @@ def test_accelerate_keeps_what_a_model_computes(kind):
         torch.testing.assert_close(model(x), expected, rtol=2e-6, atol=2e-6)
     else:
         assert model[1] is old and report.left[0][2]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"weight": True},
+        {"label_smoothing": 0.1},
+        {"weight": True, "label_smoothing": 0.3, "reduction": "sum"},
+        {"ignore_index": 2, "reduction": "none"},
+    ],
+)
+def test_accelerated_losses(options):
+    """Losses of torch's own options and shapes: classes along axis 1 of a batch."""
+    weight = torch.tensor([0.5, 1.0, 2.0, 0.7])
+    given = {**options, "weight": weight} if "weight" in options else options
+    old = torch.nn.CrossEntropyLoss(**given)
+    new = ft.accelerate(old).module
+    assert isinstance(new, ft.Loss) and set(new.state_dict()) == set(old.state_dict())
+    x = random(3, 4, 5, dtype="float32").requires_grad_()
+    ids = torch.arange(15).reshape(3, 5) % 4
+    ids[0, 0] = old.ignore_index
+    targets = [ids]
+    if old.ignore_index < 0:  # else torch refuses probabilities, and so does fastact
+        targets.append(torch.softmax(random(3, 4, 5, seed=1, dtype="float32"), 1))
+    for logits, target in [*((x, t) for t in targets), (x[0, :, 0], ids[1, 0])]:
+        expected, found = old(logits, target), new(logits, target)
+        torch.testing.assert_close(found, expected)
+        (theirs,) = torch.autograd.grad(expected.sum(), x, retain_graph=True)
+        (ours,) = torch.autograd.grad(found.sum(), x, retain_graph=True)
+        torch.testing.assert_close(ours, theirs)
+    old = torch.nn.BCEWithLogitsLoss(pos_weight=weight, reduction=old.reduction)
+    x, t = random(3, 4, dtype="float32"), random(3, 4, dtype="float32", seed=1).sigmoid()
+    torch.testing.assert_close(ft.accelerate(old).module(x, t), old(x, t))
+
+
+def test_accelerated_prelu_keeps_its_weight():
+    model = torch.nn.Sequential(torch.nn.PReLU(4), torch.nn.PReLU())
+    weights = list(model.parameters())
+    x = random(2, 4, 3, 3, dtype="float32")
+    expected = model(x)
+    names = list(model.state_dict())
+    assert len(ft.accelerate(model).swapped) == 2
+    assert list(model.state_dict()) == names
+    assert all(a is b for a, b in zip(model.parameters(), weights, strict=True))
+    torch.testing.assert_close(model(x), expected)
+    rows = random(5, 4, dtype="float32")
+    torch.testing.assert_close(model[0](rows), torch.nn.functional.prelu(rows, weights[0]))
 
 
 def test_accelerate_in_depth():

@@ -159,7 +159,15 @@ class ForwardRows(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.op, x, ctx.dim = inputs
-        ctx.save_for_backward(output if ctx.op.keeps_output else x)
+        kept = output if ctx.op.keeps_output else x
+        ctx.save_for_backward(kept)
+        if forward_ad._current_level >= 0:
+            ctx.save_for_forward(kept)
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, t: Tensor, __: None) -> Tensor:
+        (kept,) = ctx.saved_tensors
+        return operators.rows_along(ctx.op, t, kept, ctx.dim)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
@@ -257,18 +265,23 @@ def call(op: Elementwise, x: Tensor, *parameters: Any) -> Tensor:
     return getattr(torch.ops.fastact, op.name)(x, *parameters)
 
 
+def check_dim(name: str, x: Tensor, dim: Any) -> None:
+    if isinstance(dim, bool) or not isinstance(dim, int):
+        raise TypeError(f"{name}: dim must be an integer, got {dim!r}")
+    if not -max(x.dim(), 1) <= dim < max(x.dim(), 1):
+        raise IndexError(f"{name}: dim {dim} is out of range for x of shape {tuple(x.shape)}")
+
+
 def call_rows(op: RowWise, x: Tensor, dim: int) -> Tensor:
     """A row op of any tensor."""
     x = floating(op.name, x)
-    if isinstance(dim, bool) or not isinstance(dim, int):
-        raise TypeError(f"{op.name}: dim must be an integer, got {dim!r}")
-    if not -max(x.dim(), 1) <= dim < max(x.dim(), 1):
-        raise IndexError(f"{op.name}: dim {dim} is out of range for x of shape {tuple(x.shape)}")
-    if is_plain(x):
+    check_dim(op.name, x, dim)
+    forward_mode = forward_ad._current_level >= 0
+    if is_plain(x) and not forward_mode:
         if x.requires_grad and is_grad_enabled():
             return quick_rows(op, x, dim)
         return operators.rows_forward(op, x, dim)
-    if transforms_functions():
+    if forward_mode or transforms_functions():
         made: Tensor = ForwardRows.apply(op, x, dim)
         return made
     return getattr(torch.ops.fastact, op.name)(x, dim)

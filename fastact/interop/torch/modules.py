@@ -8,8 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fastact.interop.catalogue import elementwise, rowwise
+from fastact.interop.catalogue import elementwise, fused, losses, rowwise
 from fastact.interop.torch.functions import function, row_function
+from fastact.interop.torch.fused import fused_function, torch_name
+from fastact.interop.torch.losses import loss_function
 
 
 class Activation(nn.Module):
@@ -54,6 +56,93 @@ class RowActivation(nn.Module):
         return f"{self.op}, dim={self.dim}"
 
 
+class FusedActivation(nn.Module):
+    """A fused op of one array as a module: `FusedActivation("glu", dim=1)`."""
+
+    def __init__(self, op: str, **numbers: int) -> None:
+        super().__init__()
+        allowed = [name for name, entry in fused().items() if len(entry.arrays) == 1]
+        if op not in allowed:
+            raise ValueError(f"op must be one of {', '.join(allowed)}; got {op!r}")
+        names = [torch_name(n.name) for n in fused()[op].numbers]
+        if wrong := sorted(set(numbers) - set(names)):
+            raise TypeError(f"{op} has no argument {wrong[0]!r}; it has {', '.join(names)}")
+        self.op = op
+        self.numbers = numbers
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = fused_function(self.op)(x, **self.numbers)
+        return y
+
+    def extra_repr(self) -> str:
+        return ", ".join([self.op, *(f"{k}={v}" for k, v in self.numbers.items())])
+
+
+class PReLU(nn.Module):
+    """prelu with its weight: one, or one per channel; channels are axis 1, as in torch."""
+
+    op = "prelu"
+
+    def __init__(self, weight: nn.Parameter) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight
+        if weight.numel() > 1 and x.dim() > 2:
+            weight = weight.view(-1, *(1 for _ in range(x.dim() - 2)))
+        y: Tensor = fused_function("prelu")(x, weight)
+        return y
+
+    def extra_repr(self) -> str:
+        return f"{self.op}, num_parameters={self.weight.numel()}"
+
+
+class Loss(nn.Module):
+    """A loss as a module: `Loss("softmax_cross_entropy", dim=1, label_smoothing=0.1)`.
+
+    The options are those of the function; tensors among them move with the module.
+    """
+
+    def __init__(self, op: str, **options: Any) -> None:
+        super().__init__()
+        if op not in losses():
+            raise ValueError(f"op must be one of {', '.join(losses())}; got {op!r}")
+        self.op = op
+        arrays = losses()[op].arrays
+        for name in arrays:
+            self.register_buffer(name, options.pop(name, None))
+        names = [torch_name(n) for n, d in losses()[op].signature if d is not None]
+        if wrong := sorted(set(options) - set(names)):
+            raise TypeError(f"{op} has no option {wrong[0]!r}; it has {', '.join(names)}")
+        self.options = options
+
+    def options_for(self, logits: Tensor, target: Tensor) -> dict[str, Any]:
+        arrays = {name: getattr(self, name) for name in losses()[self.op].arrays}
+        return {**self.options, **arrays}
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        options = self.options_for(logits, target)
+        value: Tensor = loss_function(self.op)(logits, target, **options)
+        return value
+
+    def extra_repr(self) -> str:
+        return ", ".join([self.op, *(f"{k}={v!r}" for k, v in self.options.items())])
+
+
+class ClassLoss(Loss):
+    """softmax_cross_entropy as torch calls it: classes along axis 1 of a batch."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("softmax_cross_entropy", **options)
+
+    def options_for(self, logits: Tensor, target: Tensor) -> dict[str, Any]:
+        options = super().options_for(logits, target) | {"dim": min(1, logits.dim() - 1)}
+        if target.is_floating_point() and options["ignore_index"] < 0:
+            options["ignore_index"] = None  # torch's default, which means nothing here
+        return options
+
+
 def elementwise_of(op: str, **attributes: str) -> Callable[[Any], nn.Module | str]:
     """How a module of torch becomes one of ours: its attributes by the op's parameters."""
 
@@ -78,10 +167,39 @@ def gelu(module: Any) -> nn.Module | str:
     return elementwise_of("gelu_tanh" if module.approximate == "tanh" else "gelu")(module)
 
 
+def glu(module: Any) -> nn.Module | str:
+    return FusedActivation("glu", dim=module.dim)
+
+
+def prelu(module: Any) -> nn.Module | str:
+    return PReLU(module.weight)
+
+
+def class_loss(module: Any) -> nn.Module | str:
+    return ClassLoss(
+        weight=module.weight,
+        ignore_index=module.ignore_index,
+        label_smoothing=module.label_smoothing,
+        reduction=module.reduction,
+    )
+
+
+def binary_loss(module: Any) -> nn.Module | str:
+    return Loss(
+        "sigmoid_cross_entropy",
+        weight=module.weight,
+        pos_weight=module.pos_weight,
+        reduction=module.reduction,
+    )
+
+
 REPLACEMENTS: dict[type[nn.Module], Callable[[Any], nn.Module | str]] = {
+    nn.BCEWithLogitsLoss: binary_loss,
     nn.CELU: elementwise_of("celu", alpha="alpha"),
+    nn.CrossEntropyLoss: class_loss,
     nn.ELU: elementwise_of("elu", alpha="alpha"),
     nn.GELU: gelu,
+    nn.GLU: glu,
     nn.Hardshrink: elementwise_of("hard_shrink", lambd="lambd"),
     nn.Hardsigmoid: elementwise_of("hard_sigmoid"),
     nn.Hardswish: elementwise_of("hard_swish"),
@@ -90,6 +208,7 @@ REPLACEMENTS: dict[type[nn.Module], Callable[[Any], nn.Module | str]] = {
     nn.LogSigmoid: elementwise_of("log_sigmoid"),
     nn.LogSoftmax: rowwise_of("log_softmax"),
     nn.Mish: elementwise_of("mish"),
+    nn.PReLU: prelu,
     nn.ReLU: elementwise_of("relu"),
     nn.ReLU6: elementwise_of("relu6"),
     nn.SELU: elementwise_of("selu"),
@@ -104,9 +223,10 @@ REPLACEMENTS: dict[type[nn.Module], Callable[[Any], nn.Module | str]] = {
     nn.Tanhshrink: elementwise_of("tanhshrink"),
     nn.Threshold: elementwise_of("threshold", threshold="threshold", value="value"),
 }
+CANDIDATES = ("BCEWithLogitsLoss", "CrossEntropyLoss", *nn.modules.activation.__all__)
 ACTIVATIONS = tuple(
     kind
-    for kind in map(vars(nn).get, nn.modules.activation.__all__)
+    for kind in map(vars(nn).get, CANDIDATES)
     if isinstance(kind, type) and kind is not nn.MultiheadAttention
 )
 
@@ -176,7 +296,7 @@ def accelerate(module: nn.Module, only: tuple[str, ...] | None = None) -> Report
     ]
     for path, name, old in places:
         new = made.setdefault(id(old), replacement(old))
-        if isinstance(new, Activation | RowActivation) and only is not None and new.op not in only:
+        if isinstance(new, nn.Module) and only is not None and new.op not in only:
             new = "not among those asked for"
         where = f"{path}.{name}".strip(".")
         if isinstance(new, str):

@@ -18,15 +18,29 @@ from fastact.interop.second import SECOND
 from fastact.interop.torch.tensors import array_of, computed, tensor_of
 
 LIBRARY = torch.library.Library("fastact", "DEF")
-Kernel = Callable[..., Tensor]
+Kernel = Callable[..., Any]
 
 
-def define(name: str, takes: str, kernel: Kernel, fake: Kernel) -> Any:
+def define(name: str, takes: str, kernel: Kernel, fake: Kernel, results: int = 1) -> Any:
     """An operator with its CPU kernel; returns the function that calls it."""
-    LIBRARY.define(f"{name}({takes}) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
+    gives = "Tensor" if results == 1 else f"({', '.join(['Tensor'] * results)})"
+    if results == 1:
+        kernel, fake = map(single, (kernel, fake))
+    LIBRARY.define(f"{name}({takes}) -> {gives}", tags=(torch.Tag.pt2_compliant_tag,))
     implement(name, kernel, "CPU")
     torch.library.register_fake(f"fastact::{name}", fake, lib=LIBRARY)
     return getattr(torch.ops.fastact, name).default
+
+
+def single(kernel: Kernel) -> Kernel:
+    """A kernel that returns its one result as such."""
+
+    def run(*given: Any) -> Tensor:
+        made = kernel(*given)
+        found: Tensor = made[0] if isinstance(made, tuple) else made
+        return found
+
+    return run
 
 
 def implement(name: str, kernel: Kernel, device: str) -> None:
@@ -45,8 +59,8 @@ def differentiate(name: str, kept: Callable[..., tuple[Tensor, ...]], backward: 
         ctx.save_for_backward(*kept(inputs, output))
         ctx.numbers = tuple(i for i in inputs if not isinstance(i, Tensor))
 
-    def gradients(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-        return (*backward(ctx, dy, *ctx.saved_tensors), *(None for _ in ctx.numbers))
+    def gradients(ctx: Any, *dy: Tensor) -> tuple[Any, ...]:
+        return (*backward(ctx, *dy, *ctx.saved_tensors), *(None for _ in ctx.numbers))
 
     torch.library.register_autograd(
         f"fastact::{name}", gradients, setup_context=setup_context, lib=LIBRARY
@@ -155,6 +169,22 @@ ROWS_TWICE: dict[str, Callable[..., Pair]] = {
     "log_softmax": log_softmax_twice,
     "logsumexp": logsumexp_twice,
 }
+
+
+# Jacobians that are symmetric: the backward pass is the one along a tangent too.
+SYMMETRIC = ("softmax", "softmin", "sparsemax")
+ALONG: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
+    "log_softmax": lambda t, y, dim: t - (t * y.exp()).sum(dim, keepdim=True),
+    "logsumexp": lambda t, x, dim: (t * torch.ops.fastact.softmax(x, dim)).sum(dim),
+}
+
+
+def rows_along(op: RowWise, t: Tensor, kept: Tensor, dim: int) -> Tensor:
+    """The Jacobian of a row op times a tangent."""
+    if op.name in SYMMETRIC:
+        made: Tensor = getattr(torch.ops.fastact, f"{op.name}_backward")(t, kept, dim)
+        return made
+    return ALONG[op.name](t, kept, dim)
 
 
 def rows_forward(op: RowWise, x: Tensor, dim: int) -> Tensor:

@@ -31,7 +31,7 @@ def tensor_of(y: np.ndarray) -> Tensor:
     return torch.from_numpy(y)
 
 
-def floating(name: str, x: Tensor) -> Tensor:
+def floating(name: str, x: Tensor, argument: str = "x") -> Tensor:
     """The tensor as PyTorch's own activations take it: integers become the default dtype.
 
     Raises
@@ -40,15 +40,19 @@ def floating(name: str, x: Tensor) -> Tensor:
         If x is no tensor, or neither real nor dense.
     """
     if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: x must be a torch.Tensor, got {type(x).__name__}")
+        raise TypeError(f"{name}: {argument} must be a torch.Tensor, got {type(x).__name__}")
     if x.layout is not torch.strided:
-        raise TypeError(f"{name}: x must be dense, got layout {x.layout}; use x.to_dense()")
+        raise TypeError(
+            f"{name}: {argument} must be dense, got layout {x.layout}; use {argument}.to_dense()"
+        )
     if x.dtype in FLOATS:
         return x
     if x.dtype in INTEGERS:
         return x.to(torch.get_default_dtype())
     allowed = ", ".join(str(d).removeprefix("torch.") for d in FLOATS)
-    raise TypeError(f"{name}: x has dtype {x.dtype}; it may be bool, an integer, {allowed}")
+    raise TypeError(
+        f"{name}: {argument} has dtype {x.dtype}; it may be bool, an integer, {allowed}"
+    )
 
 
 def computed(function: Callable[..., Any], like: Tensor, *operands: Any, **options: Any) -> Tensor:

@@ -1,0 +1,226 @@
+"""Fused ops: gates, biases, prelu, causal_softmax, maxout. One operator forward, one backward.
+
+What the fused backward pass is not (differentiable, forward mode, a batch of a vmap) goes through
+the op's composition.
+"""
+
+from __future__ import annotations
+
+from functools import cache, partial, reduce
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from fastact.interop.catalogue import Fused, Number, checked, fused, with_signature
+from fastact.interop.torch.functions import (
+    DOC,
+    check_dim,
+    function,
+    is_grad_enabled,
+    is_plain,
+    row_function,
+    transforms_functions,
+)
+from fastact.interop.torch.operators import define, differentiate, inputs_kept
+from fastact.interop.torch.tensors import array_of, floating, tensor_of
+
+KINDS = {"float": "float", "int": "int"}
+
+
+class TorchLibrary:
+    """PyTorch, as the compositions ask for it."""
+
+    where = staticmethod(torch.where)
+    moved = staticmethod(torch.movedim)
+    summed = staticmethod(torch.sum)
+    arange = staticmethod(torch.arange)
+
+    @staticmethod
+    def activation(name: str) -> Any:
+        return function(name)
+
+    @staticmethod
+    def largest(x: Tensor) -> Tensor:
+        return x.amax(-1)
+
+    @staticmethod
+    def total(x: Tensor) -> Tensor:
+        return x.sum(-1)
+
+    @staticmethod
+    def softmax(x: Tensor) -> Tensor:
+        made: Tensor = row_function("softmax")(x, -1)
+        return made
+
+    @staticmethod
+    def log_softmax(x: Tensor) -> Tensor:
+        made: Tensor = row_function("log_softmax")(x, -1)
+        return made
+
+    @staticmethod
+    def cast(values: Tensor, like: Tensor) -> Tensor:
+        return values.to(like.dtype)
+
+
+def split(op: Fused, given: tuple[Any, ...]) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
+    """The tensors and the numbers of a call; the dispatcher leaves out numbers at their default."""
+    tensors, numbers = given[: len(op.arrays)], given[len(op.arrays) :]
+    return tensors, (*numbers, *(n.default for n in op.numbers[len(numbers) :]))
+
+
+def empty(op: Fused, *given: Any) -> Tensor:
+    """A tensor for the result."""
+    tensors, numbers = split(op, given)
+    shape = op.shape(*(tuple(t.shape) for t in tensors), *numbers)
+    first = tensors[0]
+    return torch.empty_like(first) if shape == tuple(first.shape) else first.new_empty(shape)
+
+
+def forward(op: Fused, *given: Any) -> Tensor:
+    tensors, numbers = split(op, given)
+    y = empty(op, *given)
+    op.forward(*map(array_of, tensors), *numbers, out=array_of(y))
+    return y
+
+
+def backward(op: Fused, dy: Tensor, *given: Any) -> tuple[Tensor, ...]:
+    """The partials, each of the shape of its tensor."""
+    tensors, numbers = split(op, given)
+    partials = op.backward(array_of(dy), *map(array_of, tensors), *numbers)
+    made = (tensor_of(np.asarray(p, order="C")) for p in partials)
+    return tuple(p.sum_to_size(t.shape) for p, t in zip(made, tensors, strict=True))
+
+
+def fake_backward(op: Fused, dy: Tensor, *given: Any) -> tuple[Tensor, ...]:
+    return tuple(t.new_empty(t.shape) for t in split(op, given)[0])
+
+
+def compose(op: Fused, *given: Any) -> Tensor:
+    tensors, numbers = split(op, given)
+    made: Tensor = op.compose(TorchLibrary, *tensors, *numbers)
+    return made
+
+
+def differentiable(y: Tensor, tensors: tuple[Tensor, ...], dy: Tensor) -> tuple[Any, ...]:
+    """The gradients of y in the tensors that ask for one, which can be differentiated again."""
+    wanted = [t for t in tensors if t.requires_grad]
+    found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True, allow_unused=True))
+    return tuple(next(found) if t.requires_grad else None for t in tensors)
+
+
+class Eager(torch.autograd.Function):
+    """A fused op; its inputs are kept."""
+
+    @staticmethod
+    def forward(ctx: Any, op: Fused, *given: Any) -> Tensor:
+        tensors, ctx.numbers = split(op, given)
+        ctx.op = op
+        ctx.save_for_backward(*tensors)
+        return forward(op, *given)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+        tensors, op, numbers = ctx.saved_tensors, ctx.op, ctx.numbers
+        if is_grad_enabled():
+            partials = differentiable(compose(op, *tensors, *numbers), tensors, dy)
+        else:
+            partials = backward(op, dy, *tensors, *numbers)
+        return None, *partials, *(None for _ in numbers)
+
+
+# Function.apply without its own check for torch.func, which `call` has made
+eager = super(torch.autograd.Function, Eager).apply
+
+
+def add(op: Fused) -> None:
+    """The operators of an op."""
+    tensors = ", ".join(f"Tensor {name}" for name in op.arrays)
+    numbers = "".join(f", {declared(n)}" for n in op.numbers)
+    define(
+        op.name,
+        tensors + numbers,
+        lambda *given: forward(op, *given),
+        lambda *given: empty(op, *given),
+    )
+    run_backward = define(
+        f"{op.name}_backward",
+        f"Tensor dy, {tensors}{numbers}",
+        lambda dy, *given: backward(op, dy, *given),
+        lambda dy, *given: fake_backward(op, dy, *given),
+        results=len(op.arrays),
+    )
+
+    def once(ctx: Any, dy: Tensor, *kept: Tensor) -> Any:
+        found = run_backward(dy, *kept, *ctx.numbers)
+        return found if len(op.arrays) > 1 else (found,)
+
+    def twice(ctx: Any, *given: Tensor) -> Any:
+        cotangents, kept = given[: len(op.arrays)], given[len(op.arrays) :]
+        with torch.enable_grad():
+            dy, *tensors = leaves = [t.detach().requires_grad_() for t in kept]
+            y = compose(op, *tensors, *ctx.numbers)
+            partials = differentiable(y, tuple(tensors), dy)
+            pairs = [(p, v) for p, v in zip(partials, cotangents, strict=True) if p.requires_grad]
+            return torch.autograd.grad(
+                [p for p, _ in pairs], leaves, [v for _, v in pairs], allow_unused=True
+            )
+
+    differentiate(op.name, inputs_kept, once)
+    differentiate(f"{op.name}_backward", inputs_kept, twice)
+
+
+def torch_name(argument: str) -> str:
+    return "dim" if argument == "axis" else argument
+
+
+def declared(number: Number) -> str:
+    """A number in an operator's schema."""
+    default = "" if number.default is None else f"={number.default!r}"
+    return f"{KINDS[number.kind]} {torch_name(number.name)}{default}"
+
+
+def promoted(op: Fused, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The tensors in their common dtype."""
+    tensors = tuple(floating(op.name, t, name) for name, t in zip(op.arrays, tensors, strict=True))
+    if len({t.dtype for t in tensors}) == 1:
+        return tensors
+    dtype = reduce(torch.promote_types, (t.dtype for t in tensors))
+    return tuple(t.to(dtype) for t in tensors)
+
+
+def call(op: Fused, *given: Any) -> Tensor:
+    """A fused op of any tensors."""
+    tensors, numbers = split(op, given)
+    tensors = promoted(op, tensors)
+    checked(op, op.numbers, numbers)
+    for number, value in zip(op.numbers, numbers, strict=True):
+        if number.name == "axis":
+            check_dim(op.name, tensors[0], value)
+    if all(map(is_plain, tensors)) and forward_ad._current_level < 0:
+        if is_grad_enabled() and any(t.requires_grad for t in tensors):
+            made: Tensor = eager(op, *tensors, *numbers)
+            return made
+        return forward(op, *tensors, *numbers)
+    if forward_ad._current_level >= 0 or transforms_functions():
+        return compose(op, *tensors, *numbers)
+    return getattr(torch.ops.fastact, op.name)(*tensors, *numbers)
+
+
+@cache
+def fused_function(name: str) -> Any:
+    """The function of a fused op."""
+    op = fused()[name]
+    arguments = [(torch_name(n), default) for n, default in op.signature]
+    made = with_signature("fastact.torch", name, arguments, partial(call, op))
+    more = " `dim` is the axis, as in torch." if "dim" in dict(arguments) else ""
+    made.__doc__ = DOC.format(
+        name=name, summary=op.record.summary, formula=op.record.formula, more=more
+    )
+    return made
+
+
+for _op in fused().values():
+    add(_op)
