@@ -170,7 +170,7 @@ def rows_case(name, dtype, shape, axis=-1, kernels=None, **options):
     try:
         if kernels is not None:
             row_kinds.chosen = lambda *_: kernels
-        plans = plan.rowwise(op, moved, masked, False, scaled)
+        plans = plan.rowwise(op, moved, masked=masked, scaled=scaled)
     finally:
         row_kinds.chosen = chosen
     run(plans, list(placed.values()), values, computing)
@@ -197,7 +197,7 @@ def check_softmax_against_oracle():
     op = ROWS["softmax"]
     placed = {"x": memory_of(x), "out0": memory_of(out)}
     views = {n: view_of(a, placed[n]) for n, a in (("x", x), ("out0", out))}
-    run(plan.rowwise(op, views, False, False, False), list(placed.values()),
+    run(plan.rowwise(op, views), list(placed.values()),
         [np.float32(np.nan)], np.dtype(np.float32))  # fmt: skip
     for row, y in zip(x, out, strict=True):
         exact = oracle.softmax(row.tolist())
@@ -244,7 +244,7 @@ def check_special_rows():
             placed = {n: Address(a.ravel(order="K")) for n, a in arrays.items()}
             views = {n: view_of(a, placed[n]) for n, a in arrays.items()}
             empty = math.nan if op.policy == "nan" else op.empty
-            run(plan.rowwise(op, views, False, False, False), list(placed.values()),
+            run(plan.rowwise(op, views), list(placed.values()),
                 [np.float32(empty)], np.dtype(np.float32))  # fmt: skip
             flat = list(placed.values())[1].array
             got = flat.reshape(out.shape, order="F" if out.flags.f_contiguous else "C")

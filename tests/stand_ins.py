@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastact.gpu import call, driver, kernels
+from fastact.gpu import driver, kernels, work
 
 PAGE = 1 << 20  # devices own ranges of addresses, a gigabyte each
 DEVICE = 1 << 30
@@ -138,7 +138,12 @@ class Library:
 def install(monkeypatch: Any, library: Library) -> Library:
     """Make fastact believe in a GPU."""
     found = driver.Driver(library)
-    for cached in (call.elementwise_launch, call.row_launch):
+    for cached in (
+        work.copy_launch,
+        work.elementwise_launch,
+        work.labels_launch,
+        work.row_launch,
+    ):
         cached.cache_clear()
     monkeypatch.setattr(driver, "missing", lambda: "")
     monkeypatch.setattr(driver, "open_driver", lambda: found)
@@ -152,6 +157,9 @@ class Namespace:
 
     def __init__(self, kind: type[GpuArray]) -> None:
         self.kind = kind
+
+    def __getattr__(self, name: str) -> Any:
+        return np.dtype(name)
 
     def empty(self, shape: Any, dtype: Any, device: Any) -> GpuArray:
         return self.kind(shape, np.dtype(dtype).name, device=device)

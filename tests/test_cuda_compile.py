@@ -10,7 +10,9 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
 from fastact.activations.directions import DIRECTIONS
 from fastact.cuda import build, kinds, row_kinds
+from fastact.cuda.helpers import Copy, Labels
 from fastact.registry import RECORDS, ROW_OPS
+from fastact.rowwise.losses import LOSSES, TOTAL
 from fastact.runtime.functions import directions_of
 
 FORMS = [(r, d) for r in RECORDS.values() for d in directions_of(r)]
@@ -27,7 +29,7 @@ def width(kernel, argument):
     """Bits of an argument."""
     if argument.kind == "pointer":
         return 64
-    return kernel.index if argument.kind == "index" else 8 * kinds.ITEMSIZE[argument.dtype]
+    return kernel.index if argument.kind == "index" else 8 * kinds.SIZE[argument.dtype]
 
 
 @pytest.mark.parametrize(("record", "direction"), FORMS, ids=lambda v: v.name)
@@ -49,14 +51,16 @@ def test_every_form_compiles(record, direction):
 def row_kernels(op, dtype):
     """A short row, one for a block, one that is cut, and columns, with everything optional once."""
     flags = {"aligned": False, "masked": True, "limited": True, "scaled": op.scalable}
+    if any(o.name == "label" for o in op.extra):
+        flags = {"aligned": False, "averaged": True}
     yield from (replace(k, **flags) for k in row_kinds.chosen(op, dtype, 20))
     yield from row_kinds.chosen(op, dtype, 3000)
     yield from row_kinds.chosen(op, dtype, 1 << 20)
     yield from row_kinds.chosen(op, dtype, 20, columns=True)
 
 
-# An op that is reduced in rounds has no kernel yet.
-GPU_ROW_OPS = tuple(op for op in ROW_OPS if op.start is None)
+LOSS_OPS = tuple(op for loss in LOSSES for op in loss.ops)
+GPU_ROW_OPS = (*ROW_OPS, *LOSS_OPS, TOTAL)
 
 
 @pytest.mark.parametrize("op", GPU_ROW_OPS, ids=lambda op: op.name)
@@ -69,6 +73,21 @@ def test_every_row_op_compiles(op):
         kernels = list(row_kernels(op, dtype))
         kernel, cc = kernels[n % len(kernels)], kinds.CAPABILITIES[n % len(kinds.CAPABILITIES)]
         name, types = entry(build.ptx(kernel, cc))
+        assert name == kernel.name
+        assert [int(t[1:]) for t in types] == [width(kernel, a) for a in kernel.arguments]
+
+
+def test_every_helper_compiles():
+    """What is copied, converted and prepared, the dtypes in turn."""
+    sources = list(kinds.SIZE)
+    helpers = [Copy(1, 32, s, DTYPES[n % 4]) for n, s in enumerate(sources)]
+    helpers += [Copy(2, 64, d, d, True) for d in DTYPES[:2]] + [Copy(2, 32, "bool", "bool")]
+    helpers += [
+        Labels(1, 32, "int64", "float32"),
+        Labels(2, 64, "uint8", "float64", "float16", True),
+    ]
+    for n, kernel in enumerate(helpers):
+        name, types = entry(build.ptx(kernel, kinds.CAPABILITIES[n % len(kinds.CAPABILITIES)]))
         assert name == kernel.name
         assert [int(t[1:]) for t in types] == [width(kernel, a) for a in kernel.arguments]
 

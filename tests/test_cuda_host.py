@@ -181,7 +181,6 @@ def test_what_has_no_kernel_is_computed_on_the_cpu(gpu):
     x = np.random.default_rng(2).normal(0, 2, (4, 6))
     labels = np.array([0, 1, 2, 5])
     calls = [
-        lambda: fa.sparsemax(x),
         lambda: fa.maxout(x, 2),
         lambda: fa.causal_softmax(x),
         lambda: fa.softmax_cross_entropy(x, labels),

@@ -17,6 +17,7 @@ from gpu import elementwise
 from fastact.activations.directions import DIRECTIONS
 from fastact.cuda import kinds, row_kinds
 from fastact.registry import ROW_OPS
+from fastact.rowwise.losses import LOSSES
 
 REGISTERS = 65536  # of a multiprocessor, on every compute capability here (CUDA guide, 16.2)
 GRANULE = 8  # registers per thread are given out in eights
@@ -111,8 +112,7 @@ def test_resident_threads(dtype, cc):
     assert resident == held if dtype == "float32" else held / 2 < resident <= held
 
 
-# An op that is reduced in rounds has no kernel yet.
-ROWS = [op for op in ROW_OPS if op.start is None]
+ROWS = [*ROW_OPS, *(op for loss in LOSSES for op in loss.ops)]
 # rows of a lane, of a warp, of a block, in chunks
 LENGTHS = (8, 1024, 4096, 1 << 20)
 
@@ -125,7 +125,7 @@ def row_cases():
     return [
         (op, dtypes[(i + k) % 4], LENGTHS[(i // 4 + 2 * k) % 4], k == 1, gpu.CAPABILITIES[i % 5])
         for i, op in enumerate(ROWS)
-        for k in range(2)
+        for k in range(2 if op in ROW_OPS else 1)
     ]
 
 

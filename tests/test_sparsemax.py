@@ -112,6 +112,9 @@ def test_special_rows(dtype):
         zero = fa.sparsemax(x, empty="zero")
     assert y[0].tolist() == [0.25, 0, 0.75] and y[1].tolist() == [1, 0, 0]
     assert np.isnan(y[2:4]).all() and np.isnan(y[4]).any()
+    # beside rows that take more rounds
+    beside = np.concatenate([x, np.tile(np.asarray([0.4, 0.1, -0.4], dtype), (4, 1))])
+    np.testing.assert_array_equal(fa.sparsemax(beside)[:5].astype(float), y)
     assert (zero[2] == 0).all()
     mask = np.array([[True, False, True]] * 5)
     got = fa.sparsemax(np.ones((5, 3), dtype), where=mask)

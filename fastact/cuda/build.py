@@ -13,11 +13,13 @@ from numba.cuda.extending import intrinsic
 
 from fastact.activations.directions import program
 from fastact.cuda import elementwise, memory, row_tools, rows
+from fastact.cuda.helpers import WRONG, Helper
 from fastact.cuda.kinds import Elementwise
 from fastact.cuda.primitives import Device, DeviceWalk, ExpressionWalk
 from fastact.cuda.row_kinds import Rows
+from fastact.rowwise.record import IGNORED
 
-Kernel = Elementwise | Rows
+Kernel = Elementwise | Rows | Helper
 INDEX = {32: (types.int32, np.int32), 64: (types.int64, np.int64)}
 FLOAT = {"float32": np.float32, "float64": np.float64}
 
@@ -138,6 +140,34 @@ def elementwise_tools(kernel: Elementwise) -> dict[str, Any]:
     }
 
 
+def stored_tools(dtypes: set[str]) -> dict[str, Any]:
+    """Loads, stores and addresses of elements of these dtypes."""
+    tools: dict[str, Any] = {}
+    for name in dtypes:
+        tools |= {f"load_{name}": memory.loader(name), f"at_{name}": memory.mover(name)}
+        tools |= {f"store_{name}": memory.storer(name)}
+    return tools
+
+
+def helper_tools(kernel: Helper) -> dict[str, Any]:
+    """What the text of a helper calls, on the GPU."""
+    computing = kernel.computing
+    stored = {a.dtype for a in kernel.arguments if a.kind == "pointer"}
+    return (
+        index_tools(kernel.index)
+        | stored_tools(stored)
+        | {
+            "converted": memory.converter(getattr(kernel, "target", computing)),
+            "whole": memory.whole,
+            "times": scalar_tool(row_tools.COMMON["times"][0], computing),
+            "ZERO": np.int64(0),
+            "NOTHING": FLOAT[computing](0),
+            "IGNORED": np.int64(IGNORED),
+            "WRONG": np.int64(WRONG),
+        }
+    )
+
+
 def row_scope(kernel: Rows) -> dict[str, Any]:
     """What the text of a row kernel calls, on the GPU."""
     dtype, computing, finishing = kernel.dtype, kernel.computing, kernel.finishing
@@ -152,18 +182,12 @@ def row_scope(kernel: Rows) -> dict[str, Any]:
         "anywhere": anywhere,
         "wide": conversion(computing, finishing),
         "close": conversion(finishing, computing),
-        "doubled": conversion(finishing, "float64"),
         "load_vector": memory.vector_loader(dtype),
         "store_vector": memory.vector_storer(dtype),
         "PARTIALS": constant(kernel.partials),
+        "IGNORED": np.int64(IGNORED),
     }
-    kinds = {"own": dtype, "computing": computing}
-    kinds |= {name: name for name in ("bool", "int64", "float32", "float64")}
-    for name, stored in kinds.items():
-        scope[f"load_{name}"] = memory.loader(stored)
-        scope[f"at_{name}"] = memory.mover(stored)
-        if stored not in ("bool", "int64"):
-            scope[f"store_{name}"] = memory.storer(stored)
+    scope |= stored_tools({dtype, computing, kernel.value_dtype or dtype, "bool", "int64"})
     for name, (source, kind) in row_tools.scalars(kernel).items():
         scope[name] = scalar_tool(source, kind)
     for name, (value, kind) in row_tools.constants(kernel).items():
@@ -177,6 +201,8 @@ def function(kernel: Kernel) -> Any:
     """The Python function of a kernel, its text bound to what it calls on the GPU."""
     if isinstance(kernel, Rows):
         scope, text = row_scope(kernel), rows.source(kernel)
+    elif isinstance(kernel, Helper):
+        scope, text = helper_tools(kernel), elementwise.source(kernel)
     else:
         scope, text = elementwise_tools(kernel), elementwise.source(kernel)
     exec(text, scope)

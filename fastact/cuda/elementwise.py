@@ -6,6 +6,7 @@ loads of a step come before its first store, so an output may be one of the inpu
 
 from __future__ import annotations
 
+from fastact.cuda.helpers import Helper
 from fastact.cuda.kinds import Elementwise
 
 
@@ -42,14 +43,18 @@ def contiguous(kernel: Elementwise) -> list[str]:
         "    i = add(i, step)",
         "i = add(multiply(vectors, LANES), thread)",
         "if i < size:",
-        *scalar_step(kernel, {s.name: "i" for s in kernel.streams}),
+        *(f"    {line}" for line in scalar_step(kernel, "i")),
     ]
     return body
 
 
 def strided(kernel: Elementwise) -> list[str]:
-    """An element per thread and step, found by its indices along the dimensions."""
-    dimensions = kernel.layout.dimensions
+    """An element per thread and step."""
+    return stepping(kernel.layout.dimensions, [s.name for s in kernel.streams], scalar_step(kernel))
+
+
+def stepping(dimensions: int, streams: list[str], step: list[str]) -> list[str]:
+    """A loop that finds each element of its streams, `at_<name>`, by its indices."""
     body = [
         "i = add(multiply(index(cuda.blockIdx.x), index(cuda.blockDim.x)), "
         "index(cuda.threadIdx.x))",
@@ -63,32 +68,32 @@ def strided(kernel: Elementwise) -> list[str]:
             f"    i_{d} = subtract(rest_{k}, multiply(rest_{k + 1}, length_{d}))",
         ]
     body.append(f"    i_0 = rest_{dimensions - 1}")
-    places = {}
-    for stream in kernel.streams:
-        name = stream.name
+    for name in streams:
         place = f"multiply(i_0, {name}_stride_0)"
         for d in range(1, dimensions):
             place = f"add({place}, multiply(i_{d}, {name}_stride_{d}))"
         body.append(f"    at_{name} = {place}")
-        places[name] = f"at_{name}"
-    return [*body, *scalar_step(kernel, places), "    i = add(i, step)"]
+    return [*body, *(f"    {line}" for line in step), "    i = add(i, step)"]
 
 
-def scalar_step(kernel: Elementwise, places: dict[str, str]) -> list[str]:
-    """Load, compute and store one element."""
+def scalar_step(kernel: Elementwise, place: str = "") -> list[str]:
+    """Load, compute and store one element; `place`: where it is in all streams."""
     inputs = [s.name for s in kernel.streams if not s.output]
     outputs = [s.name for s in kernel.streams if s.output]
     loads = {s.name: "load" if s.dtype == kernel.dtype else "load_value" for s in kernel.streams}
     return [
-        *(f"    one_{name} = {loads[name]}({name}, {places[name]})" for name in inputs),
-        f"    {', '.join(f'one_{n}' for n in outputs)} = "
+        *(f"one_{name} = {loads[name]}({name}, {place or f'at_{name}'})" for name in inputs),
+        f"{', '.join(f'one_{n}' for n in outputs)} = "
         + call(kernel, [f"one_{name}" for name in inputs]),
-        *(f"    store({name}, {places[name]}, one_{name})" for name in outputs),
+        *(f"store({name}, {place or f'at_{name}'}, one_{name})" for name in outputs),
     ]
 
 
-def source(kernel: Elementwise) -> str:
+def source(kernel: Elementwise | Helper) -> str:
     """The text of a kernel's function."""
-    body = strided(kernel) if kernel.layout.dimensions else contiguous(kernel)
+    if isinstance(kernel, Helper):
+        body = stepping(kernel.dimensions, [s.name for s in kernel.streams], kernel.step())
+    else:
+        body = strided(kernel) if kernel.layout.dimensions else contiguous(kernel)
     head = f"def {kernel.name}({', '.join(a.name for a in kernel.arguments)}):"
     return "\n".join([head, *(f"    {line}" for line in body)])

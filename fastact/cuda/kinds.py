@@ -23,6 +23,8 @@ COMPUTING = {
     "float64": "float64",
 }
 ITEMSIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+INTEGERS = {f"{sign}int{bits}": bits // 8 for bits in (8, 16, 32, 64) for sign in ("", "u")}
+SIZE = ITEMSIZE | {"bool": 1} | INTEGERS  # of everything that a kernel reads
 VECTOR_BYTES = 16
 BLOCK = 256  # threads of an elementwise block: eight of them fill a multiprocessor
 CAPABILITIES = ((7, 5), (8, 0), (9, 0), (10, 0), (12, 0))

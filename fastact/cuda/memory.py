@@ -13,7 +13,7 @@ from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
 from fastact.cuda.halves import narrow, widen
-from fastact.cuda.kinds import COMPUTING, ITEMSIZE, VECTOR_BYTES
+from fastact.cuda.kinds import COMPUTING, INTEGERS, ITEMSIZE, SIZE, VECTOR_BYTES
 
 GLOBAL = 1  # NVVM's address space of global memory
 STORED = {
@@ -22,14 +22,13 @@ STORED = {
     "float32": ir.FloatType(),
     "float64": ir.DoubleType(),
     "bool": ir.IntType(8),
-    "int64": ir.IntType(64),
+    **{name: ir.IntType(8 * size) for name, size in INTEGERS.items()},
 }
-SIZE = ITEMSIZE | {"bool": 1, "int64": 8}
 NUMBA = {
     "float32": types.float32,
     "float64": types.float64,
     "bool": types.uint8,
-    "int64": types.int64,
+    **{name: getattr(types, name) for name in INTEGERS},
 }
 WORD = ir.IntType(32)
 PAIR = {"float16": ir.VectorType(ir.HalfType(), 2), "bfloat16": ir.VectorType(ir.IntType(16), 2)}
@@ -86,7 +85,7 @@ def storer(dtype: str) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         base, index, value = args
         place = address(builder, base, index, kind)
-        builder.store(narrow(builder, value, dtype), place, align=ITEMSIZE[dtype])
+        builder.store(narrow(builder, value, dtype), place, align=SIZE[dtype])
         return context.get_dummy_value()
 
     @intrinsic
@@ -94,6 +93,36 @@ def storer(dtype: str) -> Any:
         return types.void(base, index, value), codegen
 
     return store
+
+
+def converter(target: str) -> Any:
+    """converted(value): anything loaded as what `storer` of this dtype takes.
+
+    float64 becomes float16 in one rounding, when it is stored.
+    """
+    own = COMPUTING.get(target, target)
+
+    @intrinsic
+    def converted(typingctx, value):
+        kept = target == "float16" and value == types.float64
+        kind = types.float64 if kept else NUMBA[own]
+
+        def codegen(context, builder, signature, args):
+            return context.cast(builder, args[0], signature.args[0], kind)
+
+        return kind(value), codegen
+
+    return converted
+
+
+@intrinsic
+def whole(typingctx, value):
+    """An integer as one of 64 bits with a sign."""
+
+    def codegen(context, builder, signature, args):
+        return context.cast(builder, args[0], signature.args[0], types.int64)
+
+    return types.int64(value), codegen
 
 
 def vector_type(dtype: str) -> Any:
@@ -200,17 +229,15 @@ def least(typingctx, a, b):
 
 @intrinsic
 def limited(typingctx, limit, count):
-    """A number of entries, 64 bits wide, as an index between 0 and `count`."""
+    """A number of entries as an index between 0 and `count`."""
 
     def codegen(context, builder, signature, args):
         limit, count = args
         zero = ir.Constant(limit.type, 0)
-        whole = count if count.type == limit.type else builder.sext(count, limit.type)
-        high = builder.select(builder.icmp_signed("<", limit, whole), limit, whole)
-        clamped = builder.select(builder.icmp_signed(">", high, zero), high, zero)
-        return clamped if count.type == limit.type else builder.trunc(clamped, count.type)
+        high = builder.select(builder.icmp_signed("<", limit, count), limit, count)
+        return builder.select(builder.icmp_signed(">", high, zero), high, zero)
 
-    return count(limit, count), codegen
+    return count(count, count), codegen
 
 
 @intrinsic

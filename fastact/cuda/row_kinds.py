@@ -11,9 +11,10 @@ Three ways of giving rows to threads:
 * "columns": 32 rows that lie next to each other to the 32 threads of a warp, lanes to warps, so
   that a warp reads neighbours where entries of a row lie far apart.
 
-A row that fits no block is cut into chunks that do. Stage "partial" leaves each chunk's maximum
-and sums in a workspace, stage "apply" combines those of a row, in a fixed order, and finishes.
-Stage "whole" does a row at once, reading it once.
+A row that fits no block is cut into chunks that do. Stage "partial" leaves each chunk's maximum,
+sums and labelled entries in a workspace, stage "apply" combines those of a row, in a fixed order,
+and finishes. Stage "whole" does a row at once, reading it once. An op that is reduced in rounds
+takes one chunk after the other instead, in stage "looped", and reads the row in every round.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from fastact.cuda.kinds import (
     resident_threads,
 )
 from fastact.rowwise.record import LIMIT, MASK, Form, Operand, RowOp
+
+TOTAL = Operand("total", False, "computing")
 
 WARP = 32
 WARP_BLOCK = 256  # threads of a block in which every warp has rows of its own
@@ -59,16 +62,22 @@ class Rows:
     stage: str = "whole"
     aligned: bool = True  # rows are contiguous, and each begins at 16 bytes
     masked: bool = False
-    limited: bool = False  # a number of entries per row
+    limited: bool = False  # a number of entries per row: `limit`, and steps along the rows
     scaled: bool = False  # the key is multiplied by `scale`
+    averaged: bool = False  # what rows count for is divided by a `total`
+    ones: tuple[str, ...] = ()  # row operands that are 1 everywhere, and not passed
+    value_dtype: str = ""  # of the output with one value per row, if not the op's own
     dimensions: int = 1  # of the rows
     index: int = 32
 
     @property
     def name(self) -> str:
-        flags = [f for f in ("aligned", "masked", "limited", "scaled") if getattr(self, f)]
+        flags = ("aligned", "masked", "limited", "scaled", "averaged")
+        words = [f for f in flags if getattr(self, f)]
+        words += [f"{name}1" for name in self.ones]
+        words += [f"to_{self.value_dtype}"] * bool(self.value_dtype)
         shape = f"{self.way}{self.lanes}x{self.vectors}"
-        parts = [self.op.name, self.dtype, self.stage, shape, *flags, f"d{self.dimensions}"]
+        parts = [self.op.name, self.dtype, self.stage, shape, *words, f"d{self.dimensions}"]
         return f"fastact_{'_'.join(parts)}_i{self.index}"
 
     @property
@@ -95,46 +104,63 @@ class Rows:
         return Needs(Form(self.op, self.dtype, False))
 
     @property
+    def cut(self) -> bool:
+        """Whether the chunks of a row are left to several blocks."""
+        return self.stage in ("partial", "apply")
+
+    @property
     def partials(self) -> int:
-        """Numbers of the computing dtype per chunk: a maximum and the sums."""
-        return 1 + self.need.sums
+        """Numbers of the computing dtype per chunk: a maximum, the sums, what the label names."""
+        return 1 + self.need.sums + len(self.need.at_label)
 
     @cached_property
     def inputs(self) -> tuple[Operand, ...]:
-        """The input operands, the mask and the limit included."""
-        more = (MASK,) * self.masked + (LIMIT,) * self.limited
-        return (*self.op.operands(False), *more)
+        """The input operands, the mask and the limit included, but for those passed by value."""
+        own = [o for o in self.op.operands(False) if not o.uniform and o.name not in self.ones]
+        more = (MASK,) * self.masked + (LIMIT,) * self.limited + (TOTAL,) * self.averaged
+        return (*own, *more)
 
     @cached_property
     def outputs(self) -> tuple[Operand, ...]:
         return () if self.stage == "partial" else self.op.results()
 
+    def kind(self, operand: Operand) -> str:
+        """The dtype of an operand: a number for a row is of the dtype that is computed in."""
+        if operand.name == "value":
+            return self.value_dtype or self.dtype
+        if operand.dtype in ("computing", "float64"):
+            return self.computing
+        return operand.dtype or self.dtype
+
     @cached_property
     def values(self) -> tuple[Argument, ...]:
-        """By value: what stands for an empty row, and the scale in two parts."""
+        """By value: what stands for an empty row, the scale in two parts, what is uniform."""
         scale = ("scale", "scale_tail") if self.scaled else ()
-        return tuple(Argument(name, "value", self.computing) for name in ("empty", *scale))
+        uniform = (o.name for o in self.op.operands(False) if o.uniform)
+        names = ("empty", *scale, *uniform)
+        return tuple(Argument(name, "value", self.computing) for name in names)
 
     @cached_property
     def arguments(self) -> tuple[Argument, ...]:
-        """`rows`; `length` of a row; `chunks` of a row, if cut; the lengths of all dimensions of
-        the rows but the first; operands, each followed by its strides along these dimensions and,
-        if it runs along the row of a layout that is not aligned, along the row; the workspace, if
-        cut; values.
+        """`rows`; `length` of a row; `chunks` of a row, if there are; the lengths of all dimensions
+        of the rows but the first; operands, each followed by its strides along these dimensions
+        and, if it runs along the row of a layout that is not aligned, along the row; the
+        workspace, if cut; values. The limit is no address, but that of the first row.
         """
-        cut = self.stage != "whole"
-        listed = [Argument(n, "index") for n in ("rows", "length", *(("chunks",) if cut else ()))]
+        chunks = ("chunks",) * (self.stage != "whole")
+        listed = [Argument(n, "index") for n in ("rows", "length", *chunks)]
         dimensions = range(self.dimensions)
         listed += [Argument(f"length_{d}", "index") for d in dimensions[1:]]
         for operand, output in [(o, False) for o in self.inputs] + [
             (o, True) for o in self.outputs
         ]:
-            name, dtype = operand.name, operand.dtype or self.dtype
-            listed.append(Argument(name, "pointer", dtype, output))
+            name = operand.name
+            kind = "index" if operand is LIMIT else "pointer"
+            listed.append(Argument(name, kind, self.kind(operand), output))
             listed += [Argument(f"{name}_stride_{d}", "index") for d in dimensions]
             if operand.is_row and not (self.aligned and operand is not MASK):
                 listed.append(Argument(f"{name}_inner", "index"))
-        if cut:
+        if self.cut:
             written = self.stage == "partial"
             listed.append(Argument("partials", "pointer", self.computing, written))
         return (*listed, *self.values)
@@ -157,7 +183,7 @@ class Rows:
         """Blocks for so many rows. Any number along x computes all rows; y and z are the chunks,
         of which a value without outputs along the row needs one.
         """
-        cut = self.stage == "partial" or bool(self.op.apply)
+        cut = self.stage == "partial" or (self.stage == "apply" and bool(self.op.apply))
         pieces = self.chunks(length) if cut else 1
         layers = -(-pieces // MOST_ALONG_Y)
         return (max(1, min(-(-rows // self.rows_per_block), most)), -(-pieces // layers), layers)
@@ -179,8 +205,17 @@ def held(op: RowOp, dtype: str) -> int:
     return size * max(1, len(need.rows))
 
 
+def in_chunks(kernel: Rows) -> tuple[Rows, ...]:
+    """The kernels for rows too long for one that holds them."""
+    need = kernel.need
+    if need.rounds:
+        return (replace(kernel, stage="looped"),)
+    stages = ("partial", "apply") if need.top or need.sums else ("apply",)
+    return tuple(replace(kernel, stage=stage) for stage in stages)
+
+
 def chosen(op: RowOp, dtype: str, length: int, columns: bool = False) -> tuple[Rows, ...]:
-    """The kernels for rows of a length, by that length alone: one, or "partial" and "apply".
+    """The kernels for rows of a length, by that length alone.
 
     Flags and dimensions are at their defaults: see `dataclasses.replace`.
     """
@@ -193,8 +228,7 @@ def chosen(op: RowOp, dtype: str, length: int, columns: bool = False) -> tuple[R
         vectors = power_of_two(-(-length // (lanes * width)))
         return (Rows(op, dtype, lanes, vectors, "columns", aligned=False),)
     if columns:
-        kernel = Rows(op, dtype, COLUMN_LANES, most, "columns", aligned=False)
-        return replace(kernel, stage="partial"), replace(kernel, stage="apply")
+        return in_chunks(Rows(op, dtype, COLUMN_LANES, most, "columns", aligned=False))
     if length <= min(WARP_LONGEST, WARP * width * most):
         lanes = min(WARP, power_of_two(-(-length // width)))
         vectors = power_of_two(-(-length // (lanes * width)))
@@ -203,5 +237,4 @@ def chosen(op: RowOp, dtype: str, length: int, columns: bool = False) -> tuple[R
         lanes = min(LARGEST_BLOCK, max(WARP, power_of_two(-(-length // (2 * width)))))
         vectors = power_of_two(-(-length // (lanes * width)))
         return (Rows(op, dtype, lanes, vectors, "block"),)
-    kernel = Rows(op, dtype, CHUNK_BLOCK, max(1, most // 2), "block")
-    return replace(kernel, stage="partial"), replace(kernel, stage="apply")
+    return in_chunks(Rows(op, dtype, CHUNK_BLOCK, max(1, most // 2), "block"))

@@ -3,7 +3,8 @@
 A thread loads its entries of all row operands into registers, and what follows is: the maximum
 of the key, the weights, the sums of what the op's `terms` returns (each compensated, so that a
 float32 kernel needs no float64), the op's `finish`, and the entries of the outputs. After the
-maximum and after the sums the threads of a row exchange what they have.
+maximum and after the sums the threads of a row exchange what they have. An op that is reduced in
+rounds takes its sums again until its threshold stays.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fastact.compile.vectors import parameters
-from fastact.cuda.row_kinds import WARP, Rows
+from fastact.cuda.row_kinds import TOTAL, WARP, Rows
 from fastact.rowwise.record import LIMIT, MASK
 
 GROUP = 4  # entries that are added up before they enter a compensated total
@@ -29,7 +30,8 @@ class RowText:
         self.entries = [(v, j) for v in range(kernel.vectors) for j in range(kernel.width)]
         self.in_rows = self.need.rows
         self.out_rows = [o.name for o in kernel.outputs if o.is_row]
-        self.per_row = [o for o in kernel.inputs if not o.is_row]
+        self.per_row = [o for o in kernel.inputs if not o.is_row and o is not LIMIT]
+        self.numbers = [o for o in self.op.operands(False) if not o.is_row]
         self.sums = range(self.need.sums)
 
     def put(self, *lines: str) -> None:
@@ -81,10 +83,10 @@ class RowText:
             self.put("lane = thread", f"base = {blocks[0]}", f"step = {blocks[1]}")
             return
         if way == "columns":
-            self.put("lane = index(cuda.threadIdx.y)", "own = thread")
+            self.put("lane = index(cuda.threadIdx.y)", "seat = thread")
         else:
             self.put(f"lane = both(thread, number({lanes - 1}))")
-            self.put(f"own = shift_right(thread, number({lanes.bit_length() - 1}))")
+            self.put(f"seat = shift_right(thread, number({lanes.bit_length() - 1}))")
         count = self.kernel.rows_per_block
         self.put(f"base = multiply({blocks[0]}, number({count}))")
         self.put(f"step = multiply({blocks[1]}, number({count}))")
@@ -92,12 +94,15 @@ class RowText:
     def row(self) -> None:
         # Threads without a row of their own do the last one once more, so that all stay together,
         # but write nothing: an output may be an input that others still read.
-        own = "base" if self.kernel.way == "block" else "add(base, own)"
+        own = "base" if self.kernel.way == "block" else "add(base, seat)"
         self.put(f"row = least({own}, subtract(rows, number(1)))", f"mine = row == {own}")
-        if self.kernel.stage != "whole":
+        if self.kernel.cut:
             self.chunk()
         self.put("stop = length if mine else number(0)")
         self.places()
+        if self.need.rounds:
+            self.rounds()
+            return
         if self.kernel.stage == "apply":
             self.combine()
             self.finish()
@@ -145,23 +150,45 @@ class RowText:
             place = f"multiply(i_0, {name}_stride_0)"
             for d in range(1, kernel.dimensions):
                 place = f"add({place}, multiply(i_{d}, {name}_stride_{d}))"
-            kind = operand.dtype or "own"
-            self.put(f"row_{name} = at_{kind}({name}, {place})")
-        for operand in self.per_row:
-            kind = operand.dtype or "own"
-            self.put(f"{operand.name}_value = load_{kind}(row_{operand.name}, number(0))")
-        self.put("count = length")
-        if kernel.limited:
-            self.put(f"count = limited({LIMIT.name}_value, count)")
+            if operand is LIMIT:
+                self.put(f"count = limited(add({name}, {place}), length)")
+            else:
+                self.put(f"row_{name} = at_{kernel.kind(operand)}({name}, {place})")
+        self.row_numbers()
+        if not kernel.limited:
+            self.put("count = length")
         if self.need.label:
             self.put("count = length if label_value >= 0 else number(0)")
-            for name in self.need.at_label:
-                with self.under("if label_value >= 0:"):
-                    inner = "" if kernel.aligned else f"{name}_inner"
-                    at = f"multiply(index(label_value), {inner})" if inner else "index(label_value)"
-                    self.put(f"{name}_label = load_own(row_{name}, {at})")
-                with self.under("else:"):
-                    self.put(f"{name}_label = ZERO")
+            self.put("absent = select(label_value == IGNORED, ZERO, NAN)")
+            if kernel.stage != "apply":
+                self.labelled_entries()
+
+    def row_numbers(self) -> None:
+        """The operands with one value per row, and those with one for all."""
+        for operand in self.per_row:
+            name, kind = operand.name, self.kernel.kind(operand)
+            self.put(f"{name}_value = load_{kind}(row_{name}, number(0))")
+        for operand in self.numbers:
+            if operand.uniform:
+                self.put(f"{operand.name}_value = {operand.name}")
+            if self.kernel.averaged and operand.dtype != "int64":
+                self.put(f"{operand.name}_value = over({operand.name}_value, {TOTAL.name}_value)")
+
+    def labelled_entries(self) -> None:
+        """The entries that the label names."""
+        for name in self.need.at_label:
+            if name in self.kernel.ones:
+                self.put(f"{name}_label = ONE")
+                continue
+            with self.under("if label_value >= 0:"):
+                inner = "" if self.kernel.aligned else f"{name}_inner"
+                at = f"multiply(index(label_value), {inner})" if inner else "index(label_value)"
+                self.put(f"{name}_label = {self.load_entry(name, at)}")
+            with self.under("else:"):
+                self.put(f"{name}_label = ZERO")
+
+    def load_entry(self, name: str, at: str) -> str:
+        return f"load_{self.kernel.dtype}(row_{name}, {at})"
 
     # Loading
 
@@ -207,6 +234,9 @@ class RowText:
     def load_vector(self, name: str, v: int) -> None:
         width, fill = self.kernel.width, self.fill(name)
         entries = [f"{name}_{v}_{j}" for j in range(width)]
+        if name in self.kernel.ones:
+            self.put(*(f"{entry} = ONE" for entry in entries))
+            return
         if self.kernel.aligned:
             with self.under(f"if at_{v}_0 < length:"):
                 self.put(f"{', '.join(entries)} = load_vector(row_{name}, vector_{v})")
@@ -215,7 +245,8 @@ class RowText:
             return
         for j, entry in enumerate(entries):
             with self.under(f"if at_{v}_{j} < length:"):
-                self.put(f"{entry} = load_own(row_{name}, multiply(at_{v}_{j}, {name}_inner))")
+                at = f"multiply(at_{v}_{j}, {name}_inner)"
+                self.put(f"{entry} = {self.load_entry(name, at)}")
             with self.under("else:"):
                 self.put(f"{entry} = {fill}")
 
@@ -225,9 +256,12 @@ class RowText:
         if not self.need.top:
             return
         self.put("m = MINUS_INF")
+        self.largest()
+        self.exchange_maximum()
+
+    def largest(self) -> None:
         for v, j in self.entries:
             self.put(f"m = larger(m, {self.need.key}_{v}_{j})")
-        self.exchange_maximum()
 
     def prepare(self) -> None:
         """What is subtracted from the key; a key with an infinite maximum is moved to it."""
@@ -252,18 +286,23 @@ class RowText:
 
     def names(self, tail: str) -> dict[str, str]:
         """What the names of an op's scalars are for one entry."""
-        names = {o.name: f"{o.name}_value" for o in self.per_row}
+        names = {o.name: f"{o.name}_value" for o in self.numbers}
         return names | {"m": "entry_m", "e": f"e{tail}", **{n: n + tail for n in self.in_rows}}
 
     def reduce(self) -> None:
+        self.start_sums()
+        if self.op.terms:
+            self.add_entries()
+            self.exchange_sums()
+
+    def start_sums(self) -> None:
         for j in self.sums:
             self.put(f"high_{j} = ZERO", f"low_{j} = ZERO")
-        if not self.op.terms:
-            return
+
+    def add_entries(self) -> None:
         for v in range(self.kernel.vectors):
             for start in range(0, self.kernel.width, GROUP):
                 self.add_group(v, range(start, min(start + GROUP, self.kernel.width)))
-        self.exchange_sums()
 
     def add_group(self, v: int, group: range) -> None:
         for j in group:
@@ -281,34 +320,40 @@ class RowText:
         kernel = self.kernel
         place = "multiply(add(multiply(row, chunks), chunk), PARTIALS)"
         with self.under("if lane == number(0) and mine:"):
-            self.put(f"there = at_computing(partials, {place})")
-            self.put(f"store_computing(there, number(0), {'m' if self.need.top else 'ZERO'})")
-            for j in self.sums:
-                self.put(f"store_computing(there, number({j + 1}), single(high_{j}, low_{j}))")
-        assert kernel.partials == 1 + len(self.sums)
+            self.put(f"there = at_{kernel.computing}(partials, {place})")
+            numbers = ["m" if self.need.top else "ZERO"]
+            numbers += [f"single(high_{j}, low_{j})" for j in self.sums]
+            # another block may overwrite them before this row is finished
+            numbers += [f"{name}_label" for name in self.need.at_label]
+            for k, value in enumerate(numbers):
+                self.put(f"store_{kernel.computing}(there, number({k}), {value})")
+        assert kernel.partials == len(numbers)
 
     def combine(self) -> None:
         """The row's maximum and sums from those of its chunks, a chunk per thread at a time."""
-        lanes = self.kernel.lanes
-        self.put("there = at_computing(partials, multiply(multiply(row, chunks), PARTIALS))")
-        self.put("m = MINUS_INF")
+        lanes, load = self.kernel.lanes, f"load_{self.kernel.computing}"
+        if not (self.need.top or self.sums):
+            return
+        place = "multiply(multiply(row, chunks), PARTIALS)"
+        self.put(f"there = at_{self.kernel.computing}(partials, {place})", "m = MINUS_INF")
+        for k, name in enumerate(self.need.at_label):
+            self.put(f"{name}_label = {load}(there, number({1 + len(self.sums) + k}))")
         if self.need.top:
             self.put("k = lane")
             with self.under("while k < chunks:"):
-                self.put("m = larger(m, load_computing(there, multiply(k, PARTIALS)))")
+                self.put(f"m = larger(m, {load}(there, multiply(k, PARTIALS)))")
                 self.put(f"k = add(k, number({lanes}))")
             self.exchange_maximum()
-        for j in self.sums:
-            self.put(f"high_{j} = ZERO", f"low_{j} = ZERO")
+        self.start_sums()
         self.put("k = lane")
         with self.under("while k < chunks:"):
             self.put("piece = multiply(k, PARTIALS)")
             for j in self.sums:
-                self.put(f"s{j} = load_computing(there, add(piece, number({j + 1})))")
+                self.put(f"s{j} = {load}(there, add(piece, number({j + 1})))")
             if self.need.top:
                 scale = ", scale" if self.kernel.scaled else ""
                 function = "scaled_chunk_scale" if self.kernel.scaled else "chunk_scale"
-                self.put("chunk_m = load_computing(there, piece)")
+                self.put(f"chunk_m = {load}(there, piece)")
                 self.put(f"chunk_factor, is_largest, gap = {function}(chunk_m, m{scale})")
             else:
                 self.put("chunk_factor = ONE", "is_largest = ONE", "gap = ZERO")
@@ -358,9 +403,9 @@ class RowText:
     def across_block(self, values: list[str], area: str, joined: str) -> None:
         """Columns: lanes of a row are in different warps."""
         for step in self.steps():
-            self.put(f"other = add(multiply(either(lane, number({step})), number(32)), own)")
+            self.put(f"other = add(multiply(either(lane, number({step})), number(32)), seat)")
             for value in values:
-                self.put(f"{area.format(value)}[add(multiply(lane, number(32)), own)] = {value}")
+                self.put(f"{area.format(value)}[add(multiply(lane, number(32)), seat)] = {value}")
             self.put("cuda.syncthreads()")
             for value in values:
                 self.put(f"o_{value} = {area.format(value)}[other]")
@@ -386,22 +431,20 @@ class RowText:
 
     def finish_names(self) -> dict[str, str]:
         names = {f"{n}_label": f"wide({n}_label)" for n in self.need.at_label}
-        names |= {o.name: f"wide({o.name}_value)" for o in self.per_row if o.dtype != "int64"}
+        names |= {o.name: f"wide({o.name}_value)" for o in self.numbers if o.dtype != "int64"}
         names |= {f"s{j}": f"sum_{j}" for j in self.sums}
         drop = f"wide_below(true_m, wide({self.need.key}_label))"
         return names | {
-            "m": "true_m", "drop": drop, "unit": "FINISH_UNIT", "empty": "wide(empty)",
+            "m": "true_m",
+            "c": "wide(c)",
+            "drop": drop,
+            "unit": "FINISH_UNIT",
+            "empty": "wide(empty)",
             "scale": "wide(scale)" if self.kernel.scaled else "FINISH_ONE",
-        }  # fmt: skip
+        }
 
     def finish(self) -> None:
-        for j in self.sums:
-            self.put(f"sum_{j} = wide_single(wide(high_{j}), wide(low_{j}))")
-        if self.need.top:
-            m = "times(m, scale)" if self.kernel.scaled else "m"
-            self.put(f"true_m = wide({m})")
-        else:
-            self.put("true_m = FINISH_ZERO")
+        self.totals()
         self.constants()
         if self.precise:
             with self.under("if anywhere(abs(result) < FINISH_ONE):"):
@@ -409,12 +452,24 @@ class RowText:
         if self.op.value:
             self.write_value()
 
+    def totals(self) -> None:
+        """The sums and the maximum, as the op's `finish` takes them."""
+        for j in self.sums:
+            self.put(f"sum_{j} = wide_single(wide(high_{j}), wide(low_{j}))")
+        if self.need.top:
+            m = "times(m, scale)" if self.kernel.scaled else "m"
+            self.put(f"true_m = wide({m})")
+        else:
+            self.put("true_m = FINISH_ZERO")
+
+    def finished(self) -> None:
+        results = ", ".join(f"constant_{j}" for j in range(self.need.constants))
+        self.put(f"{results} = {self.call('finish', self.op.finish, self.finish_names())}")
+
     def constants(self) -> None:
-        names = self.finish_names()
         count = range(self.need.constants)
-        results = ", ".join(f"constant_{j}" for j in count)
-        self.put(f"{results} = {self.call('finish', self.op.finish, names)}")
-        names |= {f"c{j}": f"constant_{j}" for j in count}
+        self.finished()
+        names = self.finish_names() | {f"c{j}": f"constant_{j}" for j in count}
         for j in count:
             self.put(f"c{j} = close(constant_{j})")
         if self.op.value:
@@ -444,17 +499,16 @@ class RowText:
 
     def write_value(self) -> None:
         (result,) = [o for o in self.kernel.outputs if not o.is_row]
-        kind = result.dtype or "own"
+        kind = self.kernel.kind(result)
         if self.need.label:
-            self.put("result = result if label_value >= 0 else FINISH_ZERO")
+            weight = f"wide({self.op.extra[0].name}_value)"  # 0; nan in a mean over nothing
+            missing = f"({weight} if label_value == IGNORED else FINISH_NAN)"
+            self.put(f"result = result if label_value >= 0 else {missing}")
         first = "lane == number(0) and mine"
         if self.kernel.stage == "apply":
             first += " and chunk == number(0)"
         with self.under(f"if {first}:"):
-            stored = "result" if kind == "float64" else "close(result)"
-            if kind == "float64" and self.kernel.finishing == "float32":
-                stored = "doubled(result)"
-            self.put(f"store_{kind}(row_{result.name}, number(0), {stored})")
+            self.put(f"store_{kind}(row_{result.name}, number(0), close(result))")
 
     def apply(self) -> None:
         """The entries of the outputs along the row."""
@@ -466,9 +520,9 @@ class RowText:
             if self.op.label_value:
                 entry = f"{self.out_rows[0]}{tail}"
                 self.put(f"{entry} = labelled if at{tail} == label_value else {entry}")
-            if self.kernel.limited or self.need.label:
+            if self.need.label:
                 for name in self.out_rows:
-                    self.put(f"{name}{tail} = select(at{tail} < count, {name}{tail}, ZERO)")
+                    self.put(f"{name}{tail} = select(at{tail} < count, {name}{tail}, absent)")
         for name in self.out_rows:
             for v in range(self.kernel.vectors):
                 entries = [f"{name}_{v}_{j}" for j in range(self.kernel.width)]
@@ -479,7 +533,59 @@ class RowText:
                 for j, entry in enumerate(entries):
                     with self.under(f"if at_{v}_{j} < stop:"):
                         at = f"multiply(at_{v}_{j}, {name}_inner)"
-                        self.put(f"store_own(row_{name}, {at}, {entry})")
+                        self.put(f"store_{self.kernel.dtype}(row_{name}, {at}, {entry})")
+
+    # Rounds
+
+    def rounds(self) -> None:
+        """Sums and constants again and again, until no row's c0 is larger than its c."""
+        looped = self.kernel.stage == "looped"
+        self.put("m = MINUS_INF")
+        with self.each_chunk(looped):
+            self.largest()
+        self.exchange_maximum()
+        if not looped:
+            self.prepare()
+        self.put("c = START", "going = True")
+        count = range(self.need.constants)
+        self.put(*(f"c{j} = ZERO" for j in count))
+        # all warps of a block hold the same rows, so they leave together
+        with self.under("while anywhere(going):"):
+            self.start_sums()
+            if looped:
+                with self.each_chunk(True):
+                    self.prepare()
+                    self.add_entries()
+            else:
+                self.add_entries()
+            self.exchange_sums()
+            self.totals()
+            self.finished()
+            self.put(*(f"c{j} = select(going, close(constant_{j}), c{j})" for j in count))
+            self.put("going = going & (c0 > c)", "c = c0")
+            if self.kernel.way == "block":
+                self.put("cuda.syncthreads()")  # before the next round writes where this one reads
+        if not looped:
+            self.apply()
+            return
+        with self.each_chunk(True):
+            self.prepare()
+            self.apply()
+
+    @contextmanager
+    def each_chunk(self, looped: bool) -> Iterator[None]:
+        """With the entries of the row, or of one chunk of it after the other."""
+        if not looped:
+            self.first_entry("")
+            self.load()
+            yield
+            return
+        self.put("chunk = number(0)")
+        with self.under("while chunk < chunks:"):
+            self.first_entry("chunk")
+            self.load()
+            yield
+            self.put("chunk = add(chunk, number(1))")
 
 
 def source(kernel: Rows) -> str:

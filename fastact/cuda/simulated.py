@@ -16,9 +16,11 @@ from numba import cuda
 from fastact.activations.directions import program
 from fastact.compile.specialize import specialize
 from fastact.cuda import elementwise, row_tools, rows
-from fastact.cuda.kinds import COMPUTING, ITEMSIZE, VECTOR_BYTES, Elementwise
+from fastact.cuda.helpers import WRONG, Copy, Helper
+from fastact.cuda.kinds import COMPUTING, ITEMSIZE, SIZE, VECTOR_BYTES, Elementwise
 from fastact.cuda.meanings import PRIMITIVES, SIMULATED
 from fastact.cuda.row_kinds import WARP, Rows
+from fastact.rowwise.record import IGNORED
 
 
 class Address:
@@ -125,6 +127,23 @@ def elementwise_tools(kernel: Elementwise) -> dict[str, Any]:
     }
 
 
+STORED_TOOLS: dict[str, Any] = {
+    f"{name}_{dtype}": tool
+    for dtype in SIZE
+    for name, tool in (("load", load), ("at", moved), ("store", store))
+}
+
+
+def helper_tools(kernel: Helper) -> dict[str, Any]:
+    """What the text of a helper calls, in the simulator."""
+    computing = np.dtype(kernel.computing).type
+    to_own = {"converted": computing, "times": lambda a, b: a * b, "NOTHING": computing(0)}
+    if isinstance(kernel, Copy):
+        to_own = {"converted": lambda value: value}
+    whole = {"whole": int, "ZERO": 0, "IGNORED": IGNORED, "WRONG": WRONG}
+    return INDEX_TOOLS | STORED_TOOLS | to_own | whole
+
+
 def row_scope(kernel: Rows) -> dict[str, Any]:
     """What the text of a row kernel calls, in the simulator."""
     kinds = {name: np.dtype(name).type for name in ("float32", "float64")}
@@ -139,13 +158,12 @@ def row_scope(kernel: Rows) -> dict[str, Any]:
         "anywhere": anywhere,
         "wide": finishing,
         "close": computing,
-        "doubled": np.float64,
         "load_vector": load_vector,
         "store_vector": store_vector,
         "PARTIALS": kernel.partials,
+        "IGNORED": IGNORED,
     }
-    for name in ("own", "computing", "bool", "int64", "float32", "float64"):
-        scope |= {f"load_{name}": load, f"at_{name}": moved, f"store_{name}": store}
+    scope |= STORED_TOOLS
     for name, (source, kind) in row_tools.scalars(kernel).items():
         scope[name] = specialize(source, kind, SIMULATED)
     for name, (value, kind) in row_tools.constants(kernel).items():
@@ -153,10 +171,14 @@ def row_scope(kernel: Rows) -> dict[str, Any]:
     return scope | {f"N{k}": k for k in rows.numbers(rows.source(kernel))}
 
 
-def launch(kernel: Elementwise | Rows, arguments: list[Any], grid: Any, block: Any) -> None:
+def launch(
+    kernel: Elementwise | Rows | Helper, arguments: list[Any], grid: Any, block: Any
+) -> None:
     """Run a kernel in the simulator; pointers are `Address`es."""
     if isinstance(kernel, Rows):
         scope, text = row_scope(kernel), rows.source(kernel)
+    elif isinstance(kernel, Helper):
+        scope, text = helper_tools(kernel), elementwise.source(kernel)
     else:
         scope, text = elementwise_tools(kernel), elementwise.source(kernel)
     exec(text, scope)

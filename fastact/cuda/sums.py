@@ -77,3 +77,8 @@ def scaled_chunk_scale(m, row_m, scale):
 @scalar
 def times(a, b):
     return a * b
+
+
+@scalar
+def over(a, b):
+    return a / b

@@ -7,18 +7,20 @@ to make another one of its kind.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastact.cuda.kinds import ITEMSIZE
+from fastact.cuda.kinds import ITEMSIZE, SIZE
+from fastact.gpu import plan
 from fastact.gpu.driver import LEGACY_STREAM
-from fastact.gpu.plan import View
 from fastact.runtime.elsewhere import INTERFACE, is_on_gpu
 
-DTYPES = "float16, bfloat16, float32 or float64"
+DTYPES = "bool, an integer, float16, bfloat16, float32 or float64"
+NUMBERS = tuple(SIZE)
+FLOATS = tuple(ITEMSIZE)
 
 
 class Array(NamedTuple):
@@ -26,7 +28,7 @@ class Array(NamedTuple):
 
     value: Any  # the object itself
     address: int
-    view: View
+    view: plan.View
     readonly: bool
     stream: int | None  # that its contents are ready on; None: they are ready
 
@@ -62,7 +64,15 @@ def stream_of(value: Any, interface: dict[str, Any]) -> int | None:
 
 
 def itemsize(dtype: str) -> int:
-    return 1 if dtype == "bool" else ITEMSIZE[dtype]
+    return SIZE[dtype]
+
+
+def interface_of(value: Any) -> dict[str, Any] | None:
+    """How an array lies on a GPU, if it does. What libraries make anew each time is asked once."""
+    if not hasattr(type(value), INTERFACE) or getattr(value, "is_cuda", None) is False:
+        return None
+    found: dict[str, Any] | None = getattr(value, INTERFACE, None)
+    return found
 
 
 @lru_cache(maxsize=256)
@@ -71,36 +81,53 @@ def dtype_name(dtype: Any, typestr: str) -> str:
     return "bfloat16" if "bfloat16" in str(dtype) else np.dtype(typestr).name
 
 
-def dtype_of(value: Any, typestr: str) -> str:
-    return dtype_name(getattr(value, "dtype", None), typestr)
+@lru_cache(maxsize=4096)
+def view_of(
+    dtype: Any, typestr: str, shape: tuple[int, ...], strides: tuple[int, ...] | None, start: int
+) -> plan.View | str:
+    """A layout, or what is wrong with it; `start` is the address modulo sixteen."""
+    name = dtype_name(dtype, typestr)
+    if name not in SIZE:
+        return f"has dtype {name}; on the GPU it may be {DTYPES}"
+    if typestr[0] == ">":
+        return "is big-endian; on the GPU it must be little-endian"
+    size = SIZE[name]
+    if start % size or any(s % size for s in strides or ()):
+        return f"has elements that are not aligned to {size} bytes"
+    if strides is None:
+        return plan.contiguous(name, shape)._replace(aligned=not start)
+    return plan.View(name, shape, tuple(s // size for s in strides), not start)
 
 
-def array(op: str, name: str, value: Any, dtypes: tuple[str, ...] = tuple(ITEMSIZE)) -> Array:
+def array(
+    op: str,
+    name: str,
+    value: Any,
+    dtypes: Container[str] = NUMBERS,
+    interface: dict[str, Any] | None = None,
+) -> Array:
     """An operand, checked."""
-    interface = getattr(value, INTERFACE)
+    if interface is None:
+        interface = interface_of(value)
+        assert interface is not None
     if interface.get("mask") is not None:
         raise TypeError(f"{op}: {name} has a mask in {INTERFACE}; it must be a plain array")
-    dtype = dtype_of(value, interface["typestr"])
-    if dtype not in dtypes:
-        allowed = DTYPES if dtypes == tuple(ITEMSIZE) else " or ".join(dtypes)
-        raise TypeError(f"{op}: {name} has dtype {dtype}; on the GPU it may be {allowed}")
-    if interface["typestr"][0] == ">":
-        raise TypeError(f"{op}: {name} is big-endian; on the GPU it must be little-endian")
-    size = itemsize(dtype)
-    shape, address = tuple(interface["shape"]), interface["data"][0]
+    address, readonly = interface["data"]
     strides = interface.get("strides")
-    if strides is None:
-        steps, n = [], 1
-        for length in reversed(shape):
-            steps.append(n)
-            n *= max(length, 1)
-        strides = tuple(reversed(steps))
-    else:
-        if address % size or any(s % size for s in strides):
-            raise ValueError(f"{op}: {name} has elements that are not aligned to {size} bytes")
-        strides = tuple(s // size for s in strides)
-    view = View(dtype, shape, strides, address % 16 == 0)
-    return Array(value, address, view, bool(interface["data"][1]), stream_of(value, interface))
+    view = view_of(
+        getattr(value, "dtype", None),
+        interface["typestr"],
+        tuple(interface["shape"]),
+        None if strides is None else tuple(strides),
+        address % 16,
+    )
+    if isinstance(view, str):
+        kind = ValueError if "aligned" in view else TypeError
+        raise kind(f"{op}: {name} {view}")
+    if view.dtype not in dtypes:
+        allowed = DTYPES if dtypes is NUMBERS else " or ".join(dtypes)  # type: ignore[arg-type]
+        raise TypeError(f"{op}: {name} has dtype {view.dtype}; on the GPU it may be {allowed}")
+    return Array(value, address, view, bool(readonly), stream_of(value, interface))
 
 
 def torch_empty(like: Any, shape: tuple[int, ...], dtype: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 LIBRARY = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
@@ -17,6 +17,7 @@ MULTIPROCESSORS, MAJOR, MINOR = 16, 75, 76  # CUdevice_attribute
 DEVICE_ORDINAL = 9  # CUpointer_attribute
 ARGUMENTS, ARGUMENTS_SIZE = 1, 2  # CU_LAUNCH_PARAM_BUFFER_POINTER, ..._SIZE
 NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
+MOST_ARGUMENTS = 4096  # bytes (CUDA programming guide, kernel parameters)
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 LEGACY_STREAM = 1  # CU_STREAM_LEGACY; 2 is the default stream of the thread
 
@@ -33,6 +34,23 @@ def open_library() -> Any:
     return ctypes.CDLL(LIBRARY)
 
 
+class Arguments(threading.local):
+    """Where a thread puts the arguments of a launch; the driver copies them."""
+
+    def __init__(self) -> None:
+        self.buffer = ctypes.create_string_buffer(MOST_ARGUMENTS)
+        self.size = ctypes.c_size_t()
+        self.extra = (ctypes.c_void_p * 5)(
+            ARGUMENTS,
+            ctypes.addressof(self.buffer),
+            ARGUMENTS_SIZE,
+            ctypes.addressof(self.size),
+            0,
+        )
+        self.context = ctypes.c_void_p()
+        self.context_place = ctypes.byref(self.context)
+
+
 class Driver:
     """The driver, initialised; functions and contexts per device."""
 
@@ -41,15 +59,19 @@ class Driver:
         self.lock = threading.RLock()
         self.contexts: dict[int, int] = {}  # device -> its primary context
         self.functions: dict[tuple[int, str], Any] = {}  # (device, kernel) -> function
+        self.arguments = Arguments()
         self.call("cuInit", 0)
 
     def call(self, name: str, *args: Any) -> None:
         code = getattr(self.library, name)(*args)
         if code:
-            text = ctypes.c_char_p()
-            self.library.cuGetErrorString(code, ctypes.byref(text))
-            said = text.value.decode() if text.value else "unknown error"
-            raise CudaError(f"{name}: {said} (CUDA error {code})")
+            self.fail(name, code)
+
+    def fail(self, name: str, code: int) -> None:
+        text = ctypes.c_char_p()
+        self.library.cuGetErrorString(code, ctypes.byref(text))
+        said = text.value.decode() if text.value else "unknown error"
+        raise CudaError(f"{name}: {said} (CUDA error {code})")
 
     def number(self, name: str, *args: Any, kind: Any = ctypes.c_int) -> int:
         """What a function writes through its first argument."""
@@ -64,6 +86,10 @@ class Driver:
 
     def devices(self) -> int:
         return self.number("cuDeviceGetCount")
+
+    @cached_property
+    def count(self) -> int:
+        return self.devices()
 
     def name(self, device: int) -> str:
         text = ctypes.create_string_buffer(128)
@@ -86,7 +112,10 @@ class Driver:
         if context is None:
             context = self.number("cuDevicePrimaryCtxRetain", device, kind=ctypes.c_void_p)
             self.contexts[device] = context
-        if self.number("cuCtxGetCurrent", kind=ctypes.c_void_p) == context:
+        arguments = self.arguments
+        if code := self.library.cuCtxGetCurrent(arguments.context_place):
+            self.fail("cuCtxGetCurrent", code)
+        if arguments.context.value == context:
             return False
         self.call("cuCtxPushCurrent_v2", ctypes.c_void_p(context))
         return True
@@ -100,15 +129,24 @@ class Driver:
         arguments = (ctypes.c_void_p(module), name.encode())
         return ctypes.c_void_p(self.number("cuModuleGetFunction", *arguments, kind=ctypes.c_void_p))
 
-    def launch(self, function: Any, grid: Any, block: Any, stream: int, packed: bytes) -> None:
-        buffer = ctypes.create_string_buffer(packed, len(packed))
-        size = ctypes.c_size_t(len(packed))
-        extra = (ctypes.c_void_p * 5)(
-            ARGUMENTS, ctypes.addressof(buffer), ARGUMENTS_SIZE, ctypes.addressof(size), 0
+    def launch(
+        self,
+        function: Any,
+        geometry: tuple[int, ...],
+        stream: int,
+        size: int,
+        pack: Any,
+        *operands: Any,
+    ) -> None:
+        """Launch a kernel whose `size` bytes of arguments `pack` makes of its operands."""
+        arguments = self.arguments
+        pack(arguments.buffer, *operands)
+        arguments.size.value = size
+        code = self.library.cuLaunchKernel(
+            function, *geometry, 0, ctypes.c_void_p(stream), None, arguments.extra
         )
-        self.call(
-            "cuLaunchKernel", function, *grid, *block, 0, ctypes.c_void_p(stream), None, extra
-        )
+        if code:
+            self.fail("cuLaunchKernel", code)
 
     def wait_for(self, stream: int, other: int) -> None:
         """Let a stream wait for what another has been given so far; the host does not wait."""

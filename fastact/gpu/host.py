@@ -17,19 +17,14 @@ import numpy as np
 from fastact.activations.directions import Direction
 from fastact.activations.paired import Pointwise
 from fastact.cuda.kinds import COMPUTING
-from fastact.gpu.call import (
-    Launch,
-    Place,
-    check_row_shapes,
-    elementwise_launch,
-    row_launch,
-    row_values,
-)
 from fastact.gpu.driver import Driver, driver
-from fastact.gpu.plan import View
-from fastact.rowwise.record import MASK, RowOp
+from fastact.gpu.operands import broadcast_shape, castable, check_casting
+from fastact.gpu.plan import View, contiguous
+from fastact.gpu.rows import check_row_shapes, framed, row_flags, row_values
+from fastact.gpu.work import Launch, Place, Work, elementwise_launch, row_launch
+from fastact.rowwise.record import MASK
 from fastact.runtime.functions import check_constraint, check_dtypes, check_parameter
-from fastact.runtime.row_functions import check_axis, check_mask, result_dtype
+from fastact.runtime.row_functions import RowCall, check_mask, result_dtype
 
 CHUNK = 1 << 24  # bytes of all operands of a chunk; copies of this size run at full speed
 ALIGNED = 256  # where an operand begins in a chunk
@@ -101,7 +96,8 @@ class Pipeline:
             np.copyto(pinned, part)
             gpu.copy_in(slot.device + at, slot.pinned + at, part.nbytes, slot.stream)
         units = len(staged[0][0])
-        launch_of(units)(gpu, Place(DEVICE, slot.stream, ()), addresses, values)
+        with Work(gpu, Place(DEVICE, slot.stream, ())) as work:
+            work.run(launch_of(units), addresses, values)
         for part, _, at in staged[count:]:
             gpu.copy_out(slot.pinned + at, slot.device + at, part.nbytes, slot.stream)
 
@@ -139,7 +135,9 @@ def computed(
             gpu.leave()
 
 
-def target(op: str, out: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+def target(
+    op: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], casting: str
+) -> np.ndarray:
     """The array that a caller has given for a result, checked."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"{op}: out must be an array, got {out!r}")
@@ -147,48 +145,68 @@ def target(op: str, out: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         raise ValueError(f"{op}: out is read-only; it must be writeable")
     if out.shape != shape:
         raise ValueError(f"{op}: out has shape {out.shape}; it must have shape {shape}")
-    if not np.can_cast(dtype, out.dtype, "same_kind"):
+    if not castable(dtype.name, out.dtype.name, casting):
         raise TypeError(f"{op}: out has dtype {out.dtype}, to which {dtype} cannot be cast")
     return out
 
 
-def delivered(results: list[np.ndarray], outs: Sequence[np.ndarray | None]) -> list[Any]:
+def delivered(
+    results: list[np.ndarray],
+    outs: Sequence[np.ndarray | None],
+    casting: Any = "same_kind",
+    where: Any = True,
+) -> list[Any]:
     """Results where the caller wants them; a 0-d result as a scalar, as NumPy returns it."""
     found: list[Any] = []
     for result, out in zip(results, outs, strict=True):
         if out is not None:
-            np.copyto(out, result, casting="same_kind")
+            np.copyto(out, result, casting=casting, where=where)
         found.append(out if out is not None else result[()])
     return found
 
 
-def elementwise(record: Pointwise, direction: Direction, named: dict[str, Any], out: Any) -> Any:
+def elementwise(
+    record: Pointwise,
+    direction: Direction,
+    named: dict[str, Any],
+    out: Any,
+    where: Any = True,
+    dtype: Any = None,
+    casting: Any = "same_kind",
+) -> Any:
     """An elementwise op on host arrays, computed on the GPU."""
     op = record.name + direction.suffix
-    check_dtypes(op, named)
+    check_dtypes(op, {n: named[n] for n in direction.arrays})
     given = [np.asarray(named[n]) for n in direction.arrays]
-    dtype = result_dtype(given, None)
-    computing = np.dtype(COMPUTING[dtype.name])
+    kind = result_dtype(given, dtype)
+    if dtype is not None:
+        check_casting(op, casting)
+        for name, array in zip(direction.arrays, given, strict=True):
+            if not castable(array.dtype.name, kind.name, casting):
+                raise TypeError(
+                    f"{op}: {name} has dtype {array.dtype}, which casting={casting!r} does not "
+                    f"let become {kind}"
+                )
+    computing = np.dtype(COMPUTING[kind.name])
     parameters = [np.asarray(check_parameter(op, p, named[p.name])) for p in record.parameters]
     if record.constraint:
         check_constraint(op, record, *parameters)
     grouped = any(p.ndim for p in parameters)
     if grouped:
         given += parameters
-    kinds = [dtype] * len(direction.arrays) + [computing] * grouped * len(parameters)
-    try:
-        shape = np.broadcast_shapes(*(a.shape for a in given))
-    except ValueError:
-        listed = ", ".join(f"{n} {np.shape(v)}" for n, v in named.items())
-        raise ValueError(f"{op}: shapes do not broadcast: {listed}") from None
+    kinds = [kind] * len(direction.arrays) + [computing] * grouped * len(parameters)
+    shapes = {n: np.shape(v) for n, v in named.items()}
+    if where is not True:
+        shapes["where"] = np.shape(where)
+    shape = broadcast_shape(op, shapes)
     given_outs = out if isinstance(out, tuple) else (out,) * len(direction.outputs)
-    outs = [None if o is None else target(op, o, shape, dtype) for o in given_outs]
+    outs = [None if o is None else target(op, o, shape, kind, casting) for o in given_outs]
     inputs = [
-        np.ascontiguousarray(np.broadcast_to(a, shape), kind).reshape(-1)
-        for a, kind in zip(given, kinds, strict=True)
+        np.ascontiguousarray(np.broadcast_to(a, shape), own).reshape(-1)
+        for a, own in zip(given, kinds, strict=True)
     ]
-    results = [np.empty(shape, dtype) for _ in outs]
-    views = [k.name for k in kinds] + [dtype.name] * len(outs)
+    results = [np.empty(shape, kind) for _ in outs]
+    views = [k.name for k in kinds] + [kind.name] * len(outs)
 
     def launch_of(count: int) -> Launch:
         plain = tuple(View(name, (count,), (1,)) for name in views)
@@ -196,65 +214,58 @@ def elementwise(record: Pointwise, direction: Direction, named: dict[str, Any], 
 
     values = [] if grouped else [float(p) for p in parameters]
     computed(inputs, [r.reshape(-1) for r in results], launch_of, values)
-    found = delivered(results, outs)
+    found = delivered(results, outs, casting, where)
     return found[0] if len(found) == 1 else tuple(found)
 
 
-def rows(
-    op: RowOp,
-    given: tuple[Any, ...],
-    axis: Any,
-    out: Any,
-    empty: float,
-    factor: float,
-    where: Any,
-    keepdims: bool,
-) -> Any:
+def rows(call: RowCall) -> Any:
     """A row op on host arrays, computed on the GPU."""
-    named = dict(zip(op.inputs, given, strict=True))
+    op = call.op
+    named = dict(zip(op.inputs, call.arrays, strict=True))
     check_dtypes(op.name, named)
     arrays = {n: np.asarray(a) for n, a in named.items()}
-    dtype = result_dtype(list(arrays.values()), None)
+    dtype = result_dtype(list(arrays.values()), call.dtype)
     x = arrays[op.inputs[-1]]
-    axis = check_axis(op.name, axis)
-    if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"{op.name}: axis {axis} is out of bounds for x of shape {x.shape}")
-    axis %= x.ndim
-    length = x.shape[axis]
-    outer = x.shape[:axis] + x.shape[axis + 1 :]
-    kept = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
-    (result,) = op.results()
-    per_row_shape = kept if keepdims else outer
+    frame = framed(call, x.shape)
+    per_row_shape = frame.shape_per_row(x.shape)
     check_row_shapes(op, {n: a.shape for n, a in arrays.items()}, x.shape, per_row_shape)
+    axis = frame.axes[0] if frame.axes else -1
     flat: dict[str, np.ndarray] = {}
     for n, a in arrays.items():
         if n in op.per_row:
             flat[n] = np.ascontiguousarray(a, dtype).reshape(-1)
         else:
-            flat[n] = np.ascontiguousarray(np.moveaxis(a, axis, -1), dtype).reshape(-1, length)
-    if where is not True:
-        mask = np.moveaxis(check_mask(op.name, where, x.shape), axis, -1)
-        flat[MASK.name] = np.ascontiguousarray(mask).reshape(-1, length)
+            flat[n] = as_rows(a, axis, dtype)
+    if call.where is not True:
+        flat[MASK.name] = as_rows(check_mask(op.name, call.where, x.shape), axis, np.dtype(bool))
+    (result,) = op.results()
     shape = x.shape if result.is_row else per_row_shape
-    wanted = None if out is None else target(
-        op.name, out[0] if isinstance(out, tuple) else out, shape, dtype
-    )  # fmt: skip
-    count = int(np.prod(outer))
-    made = np.empty((count, length) if result.is_row else count, dtype)
-    scaled = op.scalable and factor != 1.0
+    wanted = call.target
+    if wanted is not None:
+        wanted = target(op.name, wanted, shape, dtype, call.casting)
+    rowed = flat[op.inputs[-1]].shape
+    made = np.empty(rowed if result.is_row else rowed[:1], dtype)
 
     def launch_of(rows: int) -> Launch:
         views = []
         for n, a in [*flat.items(), (result.name, made)]:
-            shape, strides = ((rows, length), (length, 1)) if a.ndim == 2 else ((rows,), (1,))
-            views.append((n, View(a.dtype.name, shape, strides)))
-        return row_launch(op, tuple(views), where is not True, False, scaled)
+            lengths = (rows, *a.shape[1:])
+            views.append((n, contiguous(a.dtype.name, lengths)))
+        flags = tuple((n, f) for n, f in row_flags(call).items() if f)
+        return row_launch(op, tuple(views), flags)
 
-    values = row_values(empty, factor, scaled, dtype.name)
-    computed(list(flat.values()), [made], launch_of, values)
-    if result.is_row:
-        moved = made.reshape(*outer, length)
+    computed(list(flat.values()), [made], launch_of, row_values(call, dtype.name))
+    if result.is_row and frame.axes:
+        moved = made.reshape(np.moveaxis(x, axis, -1).shape)
         final = np.ascontiguousarray(np.moveaxis(moved, -1, axis))
     else:
         final = made.reshape(shape)
-    return delivered([final], [wanted])[0]
+    return delivered([final], [wanted], call.casting)[0]
+
+
+def as_rows(array: np.ndarray, axis: int, dtype: Any) -> np.ndarray:
+    """An array as contiguous rows, in C order of the other axes."""
+    if not array.ndim:
+        return np.ascontiguousarray(array, dtype).reshape(1, 1)
+    moved = np.moveaxis(array, axis, -1)
+    return np.ascontiguousarray(moved, dtype).reshape(-1, array.shape[axis])

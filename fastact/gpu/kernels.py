@@ -45,17 +45,24 @@ def letter(kernel: Any, argument: Any) -> str:
     if argument.kind == "index":
         return "i" if kernel.index == 32 else "q"
     if argument.kind == "value":
-        return "f" if argument.dtype == "float32" else "d"
+        return {"float32": "f", "float64": "d", "int64": "q"}[argument.dtype]
     return "Q"
 
 
-def packer(plan: Plan) -> Callable[[Sequence[int], Sequence[float], int], bytes]:
-    """pack(addresses, values, workspace): the arguments of a launch as the driver wants them."""
+Pack = Callable[[Any, Sequence[int], Sequence[float], int], None]
+
+
+def packer(plan: Plan) -> tuple[int, Pack]:
+    """How many bytes the arguments of a launch take as the driver wants them, and what puts them
+
+    there: pack(buffer, addresses, values, workspace).
+    """
     sources = {"address": "a[{}]", "value": "v[{}]", "workspace": "w"}
     parts = [
         sources[x.kind].format(x.number) if isinstance(x, Slot) else repr(x) for x in plan.arguments
     ]
     codes = "".join(letter(plan.kernel, a) for a in plan.kernel.arguments)
-    scope = {"pack": struct.Struct("@" + codes).pack}
-    made: Any = eval(f"lambda a, v, w: pack({', '.join(parts)})", scope)
-    return made
+    layout = struct.Struct("@" + codes)
+    scope = {"pack": layout.pack_into}
+    made: Any = eval(f"lambda buffer, a, v, w: pack(buffer, 0, {', '.join(parts)})", scope)
+    return layout.size, made

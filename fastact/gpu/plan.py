@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from fastact.activations.directions import Direction
 from fastact.activations.paired import Pointwise
-from fastact.cuda import kinds, row_kinds
+from fastact.cuda import helpers, kinds, row_kinds
 from fastact.rowwise.record import MASK, RowOp
 
 FAR = 1 << 30  # offsets and counts up to this leave room for a step in 32 bits
@@ -93,6 +93,61 @@ def reach(lengths: Sequence[int], strides: Sequence[int]) -> int:
     return sum(abs(s) * (n - 1) for n, s in zip(lengths, strides, strict=True))
 
 
+def stepping(views: Sequence[View], shape: tuple[int, ...]) -> tuple[Any, list[Strides], int]:
+    """The lengths and strides of a loop over all elements, and the width of its indices."""
+    lengths, strides = collapsed(shape, [broadcast(v, shape) for v in views])
+    far = max(math.prod(shape), *(reach(lengths, s) for s in strides)) >= FAR
+    return lengths, strides, 64 if far else 32
+
+
+def placed(lengths: Sequence[int], strides: Sequence[Strides]) -> list[int | Slot]:
+    """The arguments of a strided loop: sizes, then each address with its strides."""
+    arguments: list[int | Slot] = [math.prod(lengths), *lengths[1:]]
+    for k, steps in enumerate(strides):
+        arguments += [Slot("address", k), *steps]
+    return arguments
+
+
+def copy(source: View, target: View, mask: View | None = None) -> Plans:
+    """The launch that copies and converts; addresses: source, the mask if any, target."""
+    if not math.prod(target.shape):
+        return Plans(())
+    views = [source, *((mask,) if mask else ()), target]
+    lengths, strides, index = stepping(views, target.shape)
+    kernel = helpers.Copy(len(lengths), index, source.dtype, target.dtype, mask is not None)
+    grid = kernel.grid(math.prod(lengths))
+    return Plans((Plan(kernel, grid, tuple(placed(lengths, strides))),))
+
+
+def labels(label: View, own: str, weight: View | None, ignoring: bool) -> Plans:
+    """The launch that prepares class ids; addresses: labels, ids, what rows count for, weights.
+
+    Its values are the number of classes, the label to ignore if there is one, and the factor.
+    """
+    if not math.prod(label.shape):
+        return Plans(())
+    made = [contiguous(helpers.LABEL_TYPE, label.shape), contiguous(own, label.shape)]
+    lengths, strides, index = stepping([label, *made], label.shape)
+    kernel = helpers.Labels(
+        len(lengths), index, label.dtype, own, weight.dtype if weight else "", ignoring
+    )
+    arguments = placed(lengths, strides)
+    if weight:
+        arguments += [Slot("address", 3), *weight.strides]
+    numbers = [a for a in kernel.values if a.kind == "value"]
+    arguments += [Slot("value", k) for k in range(len(numbers))]
+    return Plans((Plan(kernel, kernel.grid(math.prod(lengths)), tuple(arguments)),))
+
+
+def contiguous(dtype: str, shape: tuple[int, ...]) -> View:
+    """An aligned array in C order."""
+    strides, size = [], 1
+    for length in reversed(shape):
+        strides.append(size)
+        size *= max(length, 1)
+    return View(dtype, shape, tuple(reversed(strides)))
+
+
 def elementwise(
     record: Pointwise,
     direction: Direction,
@@ -108,24 +163,23 @@ def elementwise(
     size = math.prod(shape)
     if not size:
         return Plans(())
-    lengths, strides = collapsed(shape, [broadcast(v, shape) for v in views])
+    lengths, strides, index = stepping(views, shape)
     plain = all(s == (1,) for s in strides) and all(v.aligned for v in views) and not arrays
-    far = max(size, *(reach(lengths, s) for s in strides)) >= FAR
-    layout = kinds.Layout(0 if plain else len(lengths), arrays, 64 if far else 32)
+    layout = kinds.Layout(0 if plain else len(lengths), arrays, index)
     kernel = kinds.elementwise(record, direction, views[0].dtype, layout)
-    arguments: list[int | Slot] = [size, *(() if plain else lengths[1:])]
-    for k in range(len(views)):
-        arguments += [Slot("address", k), *(() if plain else strides[k])]
+    if plain:
+        lengths, strides = (size,), [() for _ in views]
+    arguments = placed(lengths, strides)
     arguments += [Slot("value", k) for k in range(len(kernel.values))]
     return Plans((Plan(kernel, kernel.grid(size), tuple(arguments)),))
 
 
-def rowwise(op: RowOp, views: dict[str, View], masked: bool, limited: bool, scaled: bool) -> Plans:
-    """The launches of a row op.
+def rowwise(op: RowOp, views: dict[str, View], **flags: Any) -> Plans:
+    """The launches of a row op, with flags of `Rows`.
 
-    `views` has the operands by name, in the kernel's order: row operands with the row last, those
-    with one value per row without it, all broadcast to one shape; outputs last. A call's
-    addresses come in this order, its values are `empty`, `scale`, `scale_tail`.
+    `views` has the operands by name: row operands with the row last, those with one value per
+    row without it, all broadcast to one shape. A call's addresses come in this order, its values
+    in that of `Rows.values`. The limit is a number in place of an address.
     """
     rowlike = {o.name for o in (*op.operands(False), *op.results(), MASK) if o.is_row}
     key = views[next(n for n in views if n in rowlike and n != MASK.name)]
@@ -161,13 +215,13 @@ def rowwise(op: RowOp, views: dict[str, View], masked: bool, limited: bool, scal
     launches, workspace = [], 0
     for stage in stages:
         kernel = replace(
-            stage, aligned=aligned, masked=masked, limited=limited, scaled=scaled,
-            dimensions=len(lengths), index=64 if far else 32,
-        )  # fmt: skip
+            stage, aligned=aligned, dimensions=len(lengths), index=64 if far else 32, **flags
+        )
         arguments: list[int | Slot] = [rows, length]
         if kernel.stage != "whole":
             pieces = kernel.chunks(length)
             arguments.append(pieces)
+        if kernel.cut:
             workspace = rows * pieces * kernel.partials * kinds.ITEMSIZE[kernel.computing]
             if rows * pieces * kernel.partials >= FAR:
                 kernel = replace(kernel, index=64)
@@ -176,7 +230,7 @@ def rowwise(op: RowOp, views: dict[str, View], masked: bool, limited: bool, scal
             arguments += [Slot("address", names.index(operand.name)), *strides[operand.name]]
             if operand.is_row and not (aligned and operand is not MASK):
                 arguments.append(inner[operand.name])
-        if kernel.stage != "whole":
+        if kernel.cut:
             arguments.append(Slot("workspace"))
         arguments += [Slot("value", k) for k in range(len(kernel.values))]
         launches.append(Plan(kernel, kernel.grid(rows, length), tuple(arguments)))

@@ -20,6 +20,7 @@ from fastact.rowwise.exponential import exponential
 from fastact.rowwise.logarithmic import nothing, others, others_merged
 from fastact.rowwise.record import Loss, Operand, Option, RowOp
 from fastact.rowwise.softmax import as_it_is
+from fastact.rowwise.sparsemax import two_as_they_are
 
 INF = math.inf
 NAN = math.nan
@@ -216,10 +217,11 @@ def factor_alone(factor):
     return factor
 
 
-FACTOR = Operand("factor", False, "float64")
+FACTOR = Operand("factor", False, "float64", uniform=True)
+SHARE = Operand("share", False, "float64", uniform=True)
+KEPT = Operand("kept", False, "float64", uniform=True)
+OWN_FACTOR = Operand("factor", False, "float64")
 OWN_WEIGHT = Operand("own", False, "float64")
-SHARE = Operand("share", False, "float64")
-KEPT = Operand("kept", False, "float64")
 LABEL = Operand("label", False, "int64")
 
 
@@ -245,7 +247,7 @@ def softmax_losses(
 CLASS = softmax_losses(
     "class_cross_entropy",
     ("x",),
-    (FACTOR, LABEL),
+    (OWN_FACTOR, LABEL),
     {"finish": class_finish, "apply": class_apply, "label_value": class_label},
     terms=others,
     merge=others_merged,
@@ -297,6 +299,24 @@ def sigmoid_losses(
 SIGMOID = sigmoid_losses("sigmoid_loss", ("t", "x"), sigmoid_loss, sigmoid_grad, sigmoid_pair)
 WEIGHTED_SIGMOID = sigmoid_losses(
     "weighted_sigmoid_loss", ("p", "w", "t", "x"), weighted_loss, weighted_grad, weighted_pair
+)
+
+
+# What a GPU adds up the losses of all rows with, in the dtype that they are computed in
+
+
+@scalar
+def counted(x):
+    return x, 1.0
+
+
+@scalar
+def sum_or_empty(s0, s1, empty):
+    return select(s1 == 0.0, empty, s0)
+
+
+TOTAL = loss_op(
+    "total", ("x",), terms=counted, merge=two_as_they_are, finish=nothing, value=sum_or_empty
 )
 REDUCTION = Option(
     "reduction",

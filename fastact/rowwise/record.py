@@ -36,6 +36,7 @@ class Operand:
     name: str
     is_row: bool = True  # else it has one value per row
     dtype: str = OWN
+    uniform: bool = False  # one value for all rows
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Form:
         across = () if self.general else ("columns", "narrow")
         return ("rows", *across, "partial", "combine", *(("apply",) if self.op.apply else ()))
 
+
+IGNORED = -1  # the label of a row that counts for nothing
 
 MASK = Operand("mask", True, "bool")
 LIMIT = Operand("limit", False, "int64")

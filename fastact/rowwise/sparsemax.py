@@ -41,7 +41,8 @@ def threshold(m, s0, s1, c, empty):
 @scalar
 def sparsemax_threshold(m, s0, s1, c, empty):
     after = threshold(m, s0, s1, c, empty)
-    return select(after <= c, c, after)
+    # a row that has come to nan stays there while its neighbours go on
+    return select((after <= c) | (c != c), c, after)
 
 
 @scalar

@@ -42,6 +42,11 @@ def is_tracked(value: Any) -> bool:
     return bool(getattr(value, "requires_grad", False))
 
 
+def on_gpu(values: Iterable[Any]) -> bool:
+    """Whether one of these lies on a GPU, or is a tensor that cannot be computed with here."""
+    return any(is_on_gpu(v) or is_tracked(v) for v in values)
+
+
 def host_too() -> bool:
     """Whether host arrays go to the GPU."""
     return "target" in _reasons
@@ -49,7 +54,7 @@ def host_too() -> bool:
 
 def concerns(values: Iterable[Any]) -> bool:
     """Whether a call with these operands is not for the CPU."""
-    return host_too() or any(is_on_gpu(v) or is_tracked(v) for v in values)
+    return host_too() or on_gpu(values)
 
 
 def refuse(name: str, values: dict[str, Any]) -> None:

@@ -193,9 +193,6 @@ def later(name: str, *arguments: Any) -> Callable[..., Any]:
     def call(*more: Any) -> Any:
         from fastact.runtime import partials
 
-        values = [v for m in more for v in (m if isinstance(m, tuple) else (m,))]
-        if any(map(elsewhere.is_on_gpu, values)):
-            raise TypeError("gradients of parameters are for arrays on the host")
         return getattr(partials, name)(*arguments, *more)
 
     return call

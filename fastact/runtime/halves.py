@@ -17,22 +17,26 @@ from fastact.runtime.paired_docs import halves_docstring
 HALVED = "glu"
 
 
-def halves(name: str, x: Any, axis: Any) -> tuple[Any, Any]:
-    """The two halves of an array along an axis."""
+def half_axis(name: str, shape: tuple[int, ...], axis: Any) -> int:
+    """The axis along which an array of this shape has two halves."""
     if isinstance(axis, bool) or not hasattr(axis, "__index__"):
         raise TypeError(f"{name}: axis must be an integer, got {axis!r}")
-    elsewhere.refuse(name, {"x": x})
+    k: int = axis.__index__()
+    if not -len(shape) <= k < len(shape):
+        raise ValueError(f"{name}: axis {k} is out of bounds for x of shape {shape}")
+    if shape[k] % 2:
+        raise ValueError(f"{name}: x must have an even length along axis {k}, got shape {shape}")
+    return k % len(shape)
+
+
+def halves(name: str, x: Any, axis: Any) -> tuple[Any, Any]:
+    """The two halves of an array along an axis."""
     if foreign(x):
         raise TypeError(f"{name}: x must be a NumPy array, got a {type(x).__name__}")
     check_dtypes(name, {"x": x})
     x = np.asanyarray(x)
-    k = axis.__index__()
-    if not -x.ndim <= k < x.ndim:
-        raise ValueError(f"{name}: axis {k} is out of bounds for x of shape {x.shape}")
-    if x.shape[k] % 2:
-        raise ValueError(f"{name}: x must have an even length along axis {k}, got shape {x.shape}")
-    before = (slice(None),) * (k % x.ndim)
-    middle = x.shape[k] // 2
+    k = half_axis(name, x.shape, axis)
+    before, middle = (slice(None),) * k, x.shape[k] // 2
     return x[(*before, slice(None, middle))], x[(*before, slice(middle, None))]
 
 
@@ -44,12 +48,20 @@ def paired_function(op: Paired, direction: Direction) -> Callable[..., Any]:
     gate = function(op, direction)
     name = op.name + direction.suffix
 
+    def on_gpu(named: dict[str, Any], axis: Any, out: Any) -> Any:
+        from fastact.gpu import call
+
+        return call.halves(op, direction, named, axis, out)
+
     def glu(x: Any, axis: Any = -1, out: Any = None) -> Any:
+        if elsewhere.on_gpu((x, out)):
+            return on_gpu({"x": x}, axis, out)
         return gate(*halves(name, x, axis), out)
 
     def glu_backward(dy: Any, x: Any, axis: Any = -1, out: Any = None) -> Any:
+        if elsewhere.on_gpu((dy, x, out)):
+            return on_gpu({"dy": dy, "x": x}, axis, out)
         a, b = halves(name, x, axis)
-        elsewhere.refuse(name, {"dy": dy})
         check_dtypes(name, {"dy": dy})
         if np.shape(dy) != a.shape:
             raise ValueError(f"{name}: dy has shape {np.shape(dy)}; it must have shape {a.shape}")

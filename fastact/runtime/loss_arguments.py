@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from fastact.runtime import elsewhere
 from fastact.runtime.functions import check_dtypes
 from fastact.runtime.row_functions import FLOATS, result_dtype
 
@@ -20,9 +19,16 @@ def check_reduction(name: str, reduction: Any) -> None:
         raise ValueError(f"{name}: reduction must be one of {words}, got {reduction!r}")
 
 
+def check_smoothing(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
+        raise TypeError(f"{name}: label_smoothing must be a real number, got {value!r}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}: label_smoothing must lie between 0 and 1, got {value!r}")
+    return float(value)
+
+
 def floating(name: str, argument: str, value: Any) -> np.ndarray:
     """An argument as an array of a real floating dtype, in the processor's byte order."""
-    elsewhere.refuse(name, {argument: value})
     if type(value) is np.ndarray and value.dtype in NATIVE:
         return value
     check_dtypes(name, {argument: value})

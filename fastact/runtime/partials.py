@@ -7,6 +7,7 @@ of 32 in the computing dtype (pairwise along the last axis), then float64.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import groupby
 from typing import Any
 
@@ -16,6 +17,7 @@ from fastact.activations.directions import DIRECTIONS, Direction, Result, with_r
 from fastact.activations.paired import Pointwise
 from fastact.activations.record import Activation
 from fastact.compile.abi import MAX_OPERANDS
+from fastact.runtime import elsewhere
 from fastact.runtime.functions import check_constraint, check_dtypes, foreign, function
 from fastact.runtime.loops import COMPUTING
 from fastact.runtime.ufuncs import ufunc
@@ -186,9 +188,21 @@ def summed_backward(
 ) -> tuple[Any, ...]:
     """The backward pass of an op whose second array is summed over: (dx, db), (dx, dweight)."""
     name = record.name + direction.suffix
-    named = checked(name, record, dict(zip(operand_names(record, direction), values, strict=True)))
+    named, run = prepared(name, record, operand_names(record, direction), values, out)
     outs = outs_of(name, tuple(r.name for r in direction.results), out)
-    return tuple(backward(record, direction, named, outs))
+    return tuple(run(record, direction, named, outs))
+
+
+def prepared(
+    name: str, record: Pointwise, operands: tuple[str, ...], values: tuple[Any, ...], out: Any
+) -> tuple[dict[str, Any], Callable[..., list[Any]]]:
+    """The arguments by name, and what computes with them: here, or on the GPU where they lie."""
+    named = dict(zip(operands, values, strict=True))
+    if elsewhere.on_gpu((*values, *(out if isinstance(out, tuple) else (out,)))):
+        from fastact.gpu import partials as on_gpu
+
+        return named, on_gpu.backward
+    return checked(name, record, named), backward
 
 
 def operand_names(record: Pointwise, direction: Direction) -> tuple[str, ...]:
@@ -216,13 +230,12 @@ def wrt_backward(
     where, dtype, casting = options
     if where is not True or dtype is not None or casting != "same_kind":
         raise TypeError(f"{name}: where, dtype and casting are for wrt='x' only")
-    named = checked(
-        name, record, dict(zip(operand_names(record, DIRECTIONS["backward"]), values, strict=True))
-    )
+    operands = operand_names(record, DIRECTIONS["backward"])
+    named, run = prepared(name, record, operands, values, out)
     outs = outs_of(name, tuple(f"d{n}" for n in names), out)
     room = MAX_OPERANDS - len(named)
     results: list[Any] = []
     for k in range(0, len(names), room):
         direction = with_respect_to(tuple(names[k : k + room]))
-        results += backward(record, direction, named, outs[k : k + room])
+        results += run(record, direction, named, outs[k : k + room])
     return results[0] if isinstance(wrt, str) else tuple(results)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -36,6 +37,34 @@ TEMPLATE_WITH = """
 def {name}({arrays}, {own}, *, {signature}):
     return _call(({arrays},), {passed}, out, dtype, casting{options})
 """
+
+
+@dataclass(frozen=True)
+class RowCall:
+    """A call of a row op whose options have been checked."""
+
+    op: RowOp
+    arrays: tuple[Any, ...]
+    axis: Any
+    out: Any
+    dtype: Any
+    casting: Any
+    empty: float = math.nan
+    factor: float = 1.0
+    where: Any = True
+    keepdims: bool = False
+    offset: int | None = None  # of a causal op
+    groups: Any = None  # of an op on groups
+
+    @property
+    def target(self) -> Any:
+        return self.out[0] if isinstance(self.out, tuple) else self.out
+
+    @property
+    def operands(self) -> tuple[Any, ...]:
+        return (*self.arrays, self.out, self.where)
+
+
 UNLIMITED = np.int64(1 << 62)
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -138,16 +167,22 @@ def like_input(op: RowOp, arrays: list[Any], axis: int, dtype: Any) -> np.ndarra
     return np.empty_like(x, dtype=result_dtype(arrays, dtype), subok=False)
 
 
-def flattened(name: str, x: Any, axes: Any) -> tuple[tuple[int, ...], Any]:
-    """The axes of a reduction, in order, and a function that makes them the last one."""
-    ndim = np.ndim(x)
+def positive_axes(name: str, shape: tuple[int, ...], axes: Any) -> tuple[int, ...]:
+    """The axes of a reduction, in order."""
+    ndim = len(shape)
     chosen = range(ndim) if axes is None else [check_axis(name, a) for a in axes]
     for axis in chosen:
         if not -ndim <= axis < ndim:
-            raise ValueError(f"{name}: axis {axis} is out of bounds for x of shape {np.shape(x)}")
+            raise ValueError(f"{name}: axis {axis} is out of bounds for x of shape {shape}")
     positive = tuple(sorted(a % ndim for a in chosen))
     if len(set(positive)) < len(positive):
         raise ValueError(f"{name}: axis {axes!r} names an axis twice")
+    return positive
+
+
+def flattened(name: str, x: Any, axes: Any) -> tuple[tuple[int, ...], Any]:
+    """The axes of a reduction, in order, and a function that makes them the last one."""
+    ndim, positive = np.ndim(x), positive_axes(name, np.shape(x), axes)
 
     def flatten(array: Any) -> Any:
         moved = np.moveaxis(array, positive, range(ndim - len(positive), ndim))
@@ -181,14 +216,11 @@ def call_rows(
     value = empty_value(op, empty)
     factor = check_factor(op.name, temperature, scale)
     given = arrays
-    if limit is not None or op.start is not None or op.groups:  # what has no kernel for the GPU
-        elsewhere.refuse(op.name, dict(zip(op.inputs, arrays, strict=True)))
-    elif elsewhere.concerns((*arrays, out, where)):
-        from fastact.gpu.call import rows
-
-        if dtype is not None:
-            raise ValueError(f"{op.name}: dtype= is for arrays on the host")
-        return rows(op, arrays, axis, out, value, factor, where, keepdims)
+    call = RowCall(op, arrays, axis, out, dtype, casting, value, factor, where, keepdims)
+    # what is not along one axis of its operands is computed on the CPU if they are on the host
+    plain = limit is None and not op.groups and not isinstance(axis, tuple | None)
+    if elsewhere.on_gpu(call.operands) or (plain and elsewhere.host_too()):
+        return on_gpu(call)
     if dlpack.concerns((*arrays, out)):
 
         def on_host(*operands: Any, **options: Any) -> Any:
@@ -238,6 +270,12 @@ def call_rows(
     return np.expand_dims(result, axis) if keepdims and op.value and not scalar else result
 
 
+def on_gpu(call: RowCall) -> Any:
+    from fastact.gpu.rows import rows
+
+    return rows(call)
+
+
 def over_axes(
     op: RowOp,
     arrays: tuple[Any, ...],
@@ -281,26 +319,31 @@ def call_causal(
     op: RowOp, arrays: tuple[Any, ...], offset: Any, out: Any, dtype: Any, casting: Any, **more: Any
 ) -> Any:
     """A call in which row i of a matrix has the entries up to i + offset."""
-    elsewhere.refuse(op.name, dict(zip(op.inputs, arrays, strict=True)))
     if isinstance(offset, bool) or not hasattr(offset, "__index__"):
         raise TypeError(f"{op.name}: offset must be an integer, got {offset!r}")
-    shape = np.shape(arrays[-1])
+    there = elsewhere.on_gpu((*arrays, out, more["where"]))
+    shape = tuple(getattr(arrays[-1], "shape", ())) if there else np.shape(arrays[-1])
     if len(shape) < 2:
         raise ValueError(f"{op.name}: {op.inputs[-1]} of shape {shape} is no matrix")
+    if there:
+        value = empty_value(op, more.get("empty", "nan"))
+        factor = check_factor(op.name, more["temperature"], more["scale"])
+        own = (value, factor, more["where"], False, offset.__index__())
+        return on_gpu(RowCall(op, arrays, -1, out, dtype, casting, *own))
     rows, columns = shape[-2:]
     first = min(max(offset.__index__() + 1, -rows), columns)
     limit = np.clip(np.arange(first, first + rows), 0, columns)
     return call_rows(op, arrays, -1, out, dtype, casting, limit=limit, **more)
 
 
-def check_groups(op: RowOp, x: Any, groups: Any, axis: int) -> int:
+def check_groups(op: RowOp, shape: tuple[int, ...], groups: Any, axis: int) -> int:
     """How many groups an axis of x is cut into."""
     if isinstance(groups, bool) or not hasattr(groups, "__index__"):
         raise TypeError(f"{op.name}: groups must be an integer, got {groups!r}")
     number = int(groups.__index__())
-    if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"{op.name}: axis {axis} is out of bounds for x of shape {x.shape}")
-    length = x.shape[axis]
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"{op.name}: axis {axis} is out of bounds for x of shape {shape}")
+    length = shape[axis]
     if number < 1 or length % number or not length:
         raise ValueError(
             f"{op.name}: groups must divide the {length} entries of axis {axis}, got {groups!r}"
@@ -312,11 +355,12 @@ def call_groups(
     op: RowOp, arrays: tuple[Any, ...], groups: Any, axis: Any, out: Any, dtype: Any, casting: Any
 ) -> Any:
     """A call in which a row is one of the groups of neighbours that an axis is cut into."""
-    elsewhere.refuse(op.name, dict(zip(op.inputs, arrays, strict=True)))
+    if elsewhere.on_gpu((*arrays, out)):
+        return on_gpu(RowCall(op, arrays, axis, out, dtype, casting, groups=groups))
     axis = check_axis(op.name, axis)
     check_dtypes(op.name, dict(zip(op.inputs, arrays, strict=True)))
     *others, x = map(np.asanyarray, arrays)
-    number = check_groups(op, x, groups, axis)
+    number = check_groups(op, x.shape, groups, axis)
     reduced = list(x.shape)
     reduced[axis] = number
     for name, array in zip(op.inputs, others, strict=False):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastact.rowwise.losses import SIGMOID, WEIGHTED_SIGMOID
+from fastact.runtime import elsewhere
 from fastact.runtime.direct import run
 from fastact.runtime.loss_arguments import (
     check_out,
@@ -70,6 +71,11 @@ def sigmoid_loss(
     out: Any = None,
 ) -> Any:
     """The loss, with its gradient if that is wanted."""
+    if elsewhere.on_gpu((logits, targets, weight, pos_weight, out)):
+        from fastact.gpu import losses as on_gpu
+
+        options = (weight, pos_weight, reduction, out)
+        return on_gpu.sigmoid_loss(name, gradient, logits, targets, *options)
     check_reduction(name, reduction)
     x = floating(name, "logits", logits)
     t = floating(name, "targets", targets)

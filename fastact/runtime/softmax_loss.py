@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 
 from fastact.rowwise.losses import CLASS, PROBABILITIES, SMOOTHED
-from fastact.rowwise.record import RowOp
+from fastact.rowwise.record import IGNORED, RowOp
+from fastact.runtime import elsewhere
 from fastact.runtime.direct import run
 from fastact.runtime.functions import check_dtypes
 from fastact.runtime.loss_arguments import (
     along_last,
     check_out,
     check_reduction,
+    check_smoothing,
     delivered,
     finite,
     floating,
@@ -23,7 +25,6 @@ from fastact.runtime.loss_arguments import (
 )
 from fastact.runtime.row_functions import FLOATS, check_axis
 
-IGNORED = -1
 Prepared = tuple[dict[bool, RowOp], list[np.ndarray], float]
 
 
@@ -59,14 +60,6 @@ def class_weights(name: str, weight: Any, classes: int) -> np.ndarray | None:
     if array.shape != (classes,):
         raise ValueError(f"{name}: weight has shape {array.shape}; it must have shape ({classes},)")
     return finite(name, "weight", array)
-
-
-def check_smoothing(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
-        raise TypeError(f"{name}: label_smoothing must be a real number, got {value!r}")
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name}: label_smoothing must lie between 0 and 1, got {value!r}")
-    return float(value)
 
 
 def everywhere(value: float, shape: tuple[int, ...]) -> np.ndarray:
@@ -133,6 +126,11 @@ def softmax_loss(
     out: Any = None,
 ) -> Any:
     """The loss, with its gradient if that is wanted."""
+    if elsewhere.on_gpu((logits, labels, weight, out)):
+        from fastact.gpu import losses as on_gpu
+
+        options = (axis, weight, ignore_index, label_smoothing, reduction, out)
+        return on_gpu.softmax_loss(name, gradient, logits, labels, *options)
     check_reduction(name, reduction)
     smoothing = check_smoothing(name, label_smoothing)
     x = floating(name, "logits", logits)
