@@ -45,6 +45,18 @@ def test_fields_are_filled(op):
         assert parameter.name.isidentifier()
 
 
+@pytest.mark.parametrize("name", fa.names())
+def test_every_record_says_what_all_must_say(name):
+    """Ops of one array and of two, along rows, and losses."""
+    record = fa.get(name).record
+    assert record.name == name
+    for field in ("summary", "formula", "sources", "use", "numpy", "stable_note", "accuracy"):
+        optional = field == "stable_note" and name in ops.ELEMENTWISE
+        assert optional or getattr(record, field), field
+    assert set(record.accuracy) == {d.name for d in ops.NATIVE}
+    assert all(source.strip() == source and len(source) > 20 for source in record.sources)
+
+
 def evaluate(expression, case, x, **more):
     if "scipy." in expression:
         pytest.importorskip("scipy.special")

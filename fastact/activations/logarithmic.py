@@ -125,7 +125,11 @@ def logit_forward(x):
 
 @scalar
 def logit_grad(x):
-    g = 1.0 / abs(x * (1.0 - x))
+    u = 1.0 - x
+    p = abs(x * u)
+    low = fma(x, u, -p) + x * ((1.0 - u) - x)
+    g = 1.0 / p
+    g = select(g < INF, fma(g, fma(-g, low, fma(-g, p, 1.0)), g), g)
     return select(x < 0.0, NAN, select(x > 1.0, NAN, g))
 
 

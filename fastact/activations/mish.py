@@ -16,6 +16,7 @@ from fastact.numerics.logistic import at_most
 
 FAR = ByDtype(110.0, 753.0)  # mish of less rounds to 0
 HUGE = ByDtype(2.0**30, 2.0**60)  # dish is x or -1/(4x) beyond
+VANISHED = ByDtype(2.0**100, 2.0**600)  # its derivative rounds to 0
 
 
 @scalar
@@ -80,23 +81,26 @@ def dish_forward(x):
     low = fma(a, root, p - d) + fma(a, a, 1.0 - p)
     w = select(huge, 0.25, 1.0) / select(huge, a, d)
     rest = select(huge, 0.0, fma(-w, low, fma(-w, d, 1.0)))
-    w = fma(w, rest, w)
-    return fma(select(huge, -1.0, -0.5 * a), w, select(x > 0.0, x, 0.0))
+    q, lost = two_product(select(huge, -1.0, -0.5 * a), w)
+    return select(x > 0.0, x, 0.0) + (q + fma(q, rest, lost))
 
 
 @scalar
 def dish_grad(x):
-    a = abs(x)
+    a = at_most(abs(x), VANISHED)
     huge = a > HUGE
     p = fma(a, a, 1.0)
     v = select(huge, 0.5, 1.0) / select(huge, a, p)
     # above 0: k/2 with k = 1 + a/r (1 + 1/p); below: (2 - k)/2 = -v (1 - v - v**2)/(2 k)
-    c = a * sqrt(v)
+    # 1/p is v + low, and a/r is c + c_low
+    low = v * fma(-v, fma(a, a, 1.0 - p), fma(-v, p, 1.0))
+    root = sqrt(v)
+    c = a * root
+    c_low = fma(a, root, -c) + 0.5 * c * p * (fma(-root, root, v) + low)
     one = 1.0 + v
     k = fma(c, one, 1.0)
-    k_low = fma(c, one, 1.0 - k) + c * ((1.0 - one) + v)
-    # 1/p is v + low; b + b_low = v**2 + v - 1 has a zero
-    low = v * fma(-v, fma(a, a, 1.0 - p), fma(-v, p, 1.0))
+    k_low = fma(c, one, 1.0 - k) + fma(c, (1.0 - one) + v, c_low * one)
+    # b + b_low = v**2 + v - 1 has a zero
     square, square_low = two_product(v, v)
     less = v - 1.0
     b, b_low = two_sum(square, less)
@@ -106,8 +110,9 @@ def dish_grad(x):
     w = 1.0 / k
     q = n * w
     below = q + w * (fma(-q, k, n) + fma(-q, k_low, n_low))
-    below = select(huge, -(v * v), below)
-    return select(x < 0.0, below, select(huge, 1.0, 0.5 * k))
+    # 1/(2a) squared; what the quotient lost counts twice
+    below = select(huge, -fma(square, 4.0 * fma(-v, a, 0.5), square), below)
+    return select(x < 0.0, below, select(huge, 1.0, 0.5 * (k + k_low)))
 
 
 MISRA = "D. Misra, Mish: a self regularized non-monotonic activation function, BMVC 2020"

@@ -20,7 +20,7 @@ ACCURACY_COLUMNS = {
     "NumPy": ("numpy",),
     "stable": ("numpy_stable",),
     "SciPy": ("scipy",),
-    "torch": ("torch_serial", "torch_parallel"),
+    "torch": ("torch_serial", "torch_parallel", "torch_autograd"),
     "JAX": ("jax",),
 }
 

@@ -103,6 +103,16 @@ def torch(op: str, direction: str) -> str:
     return row_form(op, direction, "torch") if is_rowwise(op) else str(record_of(op).torch)
 
 
+def torch_autograd(op: str, direction: str) -> str:
+    """PyTorch's derivative of its own form, where its backward pass has no name of its own."""
+    if direction != "backward" or is_loss(op) or is_rowwise(op) or torch(op, direction):
+        return ""
+    if record_of(op).derivative == "0":  # autograd does not pass through the steps
+        return ""
+    form = str(record_of(op).torch).replace(", out=out", "")
+    return f"torch.func.vjp(lambda x: {form}, x)[1](dy)[0]" if form else ""
+
+
 def jax(op: str, direction: str) -> str:
     """JAX's form; for derivatives, its gradient of one number mapped over all of them."""
     if is_loss(op) or is_rowwise(op) or direction == "backward_from_output":

@@ -90,8 +90,13 @@ def tensor(lookup: Lookup, case: Case, name: str) -> Any:
     return torch.from_numpy(value)
 
 
-def torch(case: Case, lookup: Lookup, all_cores: bool) -> Work | None:
-    form = expressions.torch(case.op, case.direction)
+def torch(
+    case: Case,
+    lookup: Lookup,
+    all_cores: bool = False,
+    form_of: Callable[[str, str], str] = expressions.torch,
+) -> Work | None:
+    form = form_of(case.op, case.direction)
     if not form or not find_spec("torch"):
         return None
     import torch
@@ -141,6 +146,9 @@ PROVIDERS: dict[str, Provider] = {
     "scipy": Provider("SciPy", scipy),
     "torch_serial": Provider("torch", partial(torch, all_cores=False), "one"),
     "torch_parallel": Provider("torch", partial(torch, all_cores=True), "all"),
+    "torch_autograd": Provider(
+        "torch autograd", partial(torch, form_of=expressions.torch_autograd), "none"
+    ),
     "jax": Provider("JAX", jax, "none"),
     "copy": Provider("copy", copy),
 }

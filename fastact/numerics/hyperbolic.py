@@ -117,6 +117,8 @@ TANH_DIFFERENCE = ByDtype(
         0.3333333333333333,
     ),
 )
+TANH_DIFFERENCE_UPPER = ByDtype(TANH_DIFFERENCE.single[:-1], TANH_DIFFERENCE.double[:-1])
+TANH_DIFFERENCE_LAST = ByDtype(TANH_DIFFERENCE.single[-1], TANH_DIFFERENCE.double[-1])
 DIFFERENCE_SPLIT = 1.0
 SQUARE_SPLIT = ByDtype(0.8, 0.6)  # within the interval of TANH
 MINUS_TWO_LOG2E = -2.8853900817779268
@@ -167,11 +169,13 @@ def tanh_difference(x):
     """x - tanh(x)"""
     a = abs(x)
     far = fma(2.0 * UNIT, tanh_complement(a), a - 1.0)
-    # a (a**2 S): the rounding errors of both products carried along
+    # a (a**2 S): the rounding errors of both products, and of the last step of S, carried along
     square, square_low = two_product(a, a)
-    series = polynomial(square, TANH_DIFFERENCE)
+    inner = polynomial(square, TANH_DIFFERENCE_UPPER)
+    series = fma(square, inner, TANH_DIFFERENCE_LAST)
+    lost = fma(square, inner, TANH_DIFFERENCE_LAST - series)
     p, p_low = two_product(square, series)
-    near = fma(a, p, a * fma(square_low, series, p_low))
+    near = fma(a, p, a * fma(square_low, series, fma(square, lost, p_low)))
     return copysign(select(a > DIFFERENCE_SPLIT, far, near), x)
 
 
