@@ -39,7 +39,7 @@ LARGEST = ByDtype(3.4028235e38, 1.7976931348623157e308)
 def softplus_forward(x, beta):
     z, low, outside = product(beta, x)
     s, rest, c, p = log1p_exp(z, low)
-    s = select(outside, 0.0, s)
+    line = select(x > 0.0, x, 0.0)
     # UNIT/beta by a reciprocal that does not change from element to element; the scale goes to
     # whichever factor then stays a normal number
     wide = beta < 1.0
@@ -48,8 +48,8 @@ def softplus_forward(x, beta):
     r = reciprocal * select(wide, UNIT, 1.0)
     lost = lost * select(wide, UNIT, 1.0)
     s = s * select(wide, 1.0, UNIT)
-    rest = fma(rest * select(wide, 1.0, UNIT), r, fma(s, lost, select(x > 0.0, x, 0.0)))
-    return fma(s, r, fma(c * reciprocal, p, rest))
+    rest = fma(rest * select(wide, 1.0, UNIT), r, fma(s, lost, line))
+    return select(outside, line, fma(s, r, fma(c * reciprocal, p, rest)))
 
 
 @scalar
