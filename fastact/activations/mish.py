@@ -10,9 +10,8 @@ Each derivative is one more such quotient, and both take the same reciprocal of 
 
 from fastact.activations.record import Accuracy, Activation
 from fastact.numerics.exact import quick_two_sum, two_product, two_sum
-from fastact.numerics.exponential import SMALL, exponential_parts
 from fastact.numerics.language import ByDtype, fma, scalar, select, sqrt
-from fastact.numerics.logistic import at_most
+from fastact.numerics.logistic import UNIT, at_most, falling_exponential
 
 FAR = ByDtype(110.0, 753.0)  # mish of less rounds to 0
 HUGE = ByDtype(2.0**30, 2.0**60)  # dish is x or -1/(4x) beyond
@@ -21,11 +20,10 @@ VANISHED = ByDtype(2.0**100, 2.0**600)  # its derivative rounds to 0
 
 @scalar
 def mish_parts(x):
-    """(a, s, t, e, w, rest): a = |x|, E = SMALL s (1 + t), e is E rounded, 1/D = w (1 + rest)."""
+    """(a, s, t, e, w, rest): a = |x|, E = UNIT s (1 + t), e is E rounded, 1/D = w (1 + rest)."""
     a = at_most(abs(x), FAR)
-    s, r, u = exponential_parts(-a, -0.0)
-    t = r + u
-    e = SMALL * fma(s, t, s)
+    s, t = falling_exponential(a, 0.0)
+    e = UNIT * fma(s, t, s)
     negative = x < 0.0
     linear = select(negative, e + e, e)
     g = fma(e, e, linear)
@@ -46,7 +44,7 @@ def mish_forward(x):
     # below 0: -a s (1 + t) (1 - q), whose factors' product is little above 1/2 at worst
     scaled = a * s
     below = fma(scaled, ((t + 0.5) - q) - fma(q, t, fma(low, t, low)), 0.5 * scaled)
-    return select(negative, -SMALL * below, fma(-a, q + low, x))
+    return select(negative, -UNIT * below, fma(-a, q + low, x))
 
 
 @scalar
@@ -67,7 +65,7 @@ def mish_grad(x):
     v, v_low = two_product(b, w)
     v_low = v_low + fma(v, rest, (b_low + (n_low - m_low)) * w)
     below = s * (v + fma(v, t, fma(v_low, t, v_low)))
-    return select(negative, SMALL * below, fma(-e, e * (v + v_low), 1.0))
+    return select(negative, UNIT * below, fma(-e, e * (v + v_low), 1.0))
 
 
 @scalar

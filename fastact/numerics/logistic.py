@@ -29,6 +29,8 @@ UNIT = ByDtype(2.0**-64, 2.0**-512)
 ROOT_OF_UNIT = ByDtype(2.0**-32, 2.0**-256)
 # with the exponent bias less the exponent of UNIT
 SHIFT = ByDtype(12582912.0 + 127.0 - 64.0, 6755399441055744.0 + 1023.0 - 512.0)
+# and plus it
+FALLING_SHIFT = ByDtype(12582912.0 + 127.0 + 64.0, 6755399441055744.0 + 1023.0 + 512.0)
 HIGHEST = ByDtype(130.0, 1039.0)  # sigma(-z) rounds to 0, and w stays normal
 LEADING = ByDtype(-(1 << 8), -(1 << 27))  # keeps 16 or 26 bits of a mantissa
 
@@ -54,6 +56,15 @@ def logistic_parts(z, low):
     # ln 2 is not LN2: E is too large by n LN2_TAIL. That hardly matters where E is small.
     rest = fma(n, LN2_TAIL, rest)
     return w, fma(rest, rest, rest)
+
+
+@scalar
+def falling_exponential(z, low):
+    """(s, t) with exp(-(z + low)) = UNIT s (1 + t) for 0 <= z <= HIGHEST and small low."""
+    shifted = fma(z, -LOG2E, FALLING_SHIFT)
+    n = shifted - FALLING_SHIFT
+    r = fma(n, -LN2_TAIL, fma(n, -LN2, -z)) - low
+    return power_of_two(shifted), fma(r * r, polynomial(r, EXPM1), r)
 
 
 @scalar

@@ -6,18 +6,10 @@ x < ln 2 the second is log(x) + log((1 - exp(-x))/x), where the last term is smo
 one sign.
 """
 
-from fastact.numerics.exponential import (
-    EXPM1,
-    LN2,
-    LN2_TAIL,
-    LOG2E,
-    SMALL,
-    exponential_parts,
-    power_of_two,
-)
+from fastact.numerics.exponential import LN2, SMALL, exponential_parts
 from fastact.numerics.language import ByDtype, fma, polynomial, scalar, select
 from fastact.numerics.logarithm import INF, log
-from fastact.numerics.logistic import UNIT, at_most
+from fastact.numerics.logistic import UNIT, at_most, falling_exponential
 
 # (-log(1 - w)/w - 1)/w in w on [0, 1/2], from ci/coefficients.py
 LOG_COMPLEMENT = ByDtype(
@@ -111,8 +103,6 @@ LOG_RATIO = ByDtype(
         -0.4999999999999621,
     ),
 )
-# with the exponent bias and the exponent of 1/UNIT
-SHIFT = ByDtype(12582912.0 + 127.0 + 64.0, 6755399441055744.0 + 1023.0 + 512.0)
 VANISHED = ByDtype(106.0, 750.0)  # exp(-x) of more rounds to 0
 
 
@@ -131,11 +121,7 @@ def log1p_exp(z, low):
     The first is the largest, the last added one rounds visibly: whatever else there is to add
     goes to the others first.
     """
-    shifted = fma(z, -LOG2E, SHIFT)
-    n = shifted - SHIFT
-    r = fma(n, -LN2_TAIL, fma(n, -LN2, -z)) - low
-    t = fma(r * r, polynomial(r, EXPM1), r)
-    power = power_of_two(shifted)
+    power, t = falling_exponential(z, low)
     s = fma(power, t, power)
     e = UNIT * s
     # what rounding took from e counts 1/(1 + e), for which 1 - e/2 will do
