@@ -206,7 +206,7 @@ def check_softmax_against_oracle():
 
 def check_rows(name):
     """Warp, block, chunks, columns; masks, scales and more dimensions in turns."""
-    from fastact.cuda.row_kinds import Rows
+    from fastact.cuda.row_kinds import Rows, in_chunks
 
     op = ROWS[name]
     mask = np.random.default_rng(5).random((3, 20)) < 0.7
@@ -220,9 +220,9 @@ def check_rows(name):
         rows_case(name, "float64", (3, 20), temperature=1.7)
     block = Rows(op, "float32", 64, 1, "block")
     rows_case(name, "float32", (2, 250), kernels=(block,))
-    cut = [Rows(op, "float32", 64, 1, "block", stage) for stage in ("partial", "apply")]
+    cut = in_chunks(block)
     rows_case(name, "float32", (2, 300), kernels=cut)
-    columns = [Rows(op, "float64", 2, 1, "columns", s, aligned=False) for s in ("partial", "apply")]
+    columns = in_chunks(Rows(op, "float64", 2, 1, "columns", aligned=False))
     rows_case(name, "float64", (10, 3), axis=0, kernels=columns)
 
 

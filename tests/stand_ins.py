@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastact.gpu import driver, kernels, work
+from fastact.gpu import driver, kernels, repeated, work
 
 PAGE = 1 << 20  # devices own ranges of addresses, a gigabyte each
 DEVICE = 1 << 30
@@ -106,7 +106,7 @@ class Library:
         size = ctypes.c_size_t.from_address(extra[3]).value
         packed = ctypes.string_at(extra[1], size)
         name = self.names[function.value - 1]
-        self.launches.append(Launched(name, grid, block, stream.value, packed))
+        self.launches.append(Launched(name, grid, block, stream, packed))
         self.log.append(("launch", name))
         return 0
 
@@ -145,6 +145,7 @@ def install(monkeypatch: Any, library: Library) -> Library:
         work.row_launch,
     ):
         cached.cache_clear()
+    repeated.forget()
     monkeypatch.setattr(driver, "missing", lambda: "")
     monkeypatch.setattr(driver, "open_driver", lambda: found)
     driver.driver.cache_clear()

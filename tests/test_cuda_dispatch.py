@@ -396,3 +396,41 @@ def test_target_from_the_environment_does_not_fail_the_import():
         """,
         {"FASTACT_TARGET": "cuda"},
     )
+
+
+# Calls like an earlier one
+
+
+def test_repeated_calls_take_their_own_operands(gpu):
+    """What is kept of a call is neither its addresses, nor its streams, nor its numbers."""
+    for stream, beta in ((3, 1.5), (4, 2.5), (4, 0.5)):
+        x, out = GpuArray((4, 8), stream=stream), GpuArray((4, 8), stream=stream)
+        assert fa.swish(x, beta, out=out) is out
+        launch = gpu.launches[-1]
+        given = launch.arguments(kernel("swish"))
+        assert (given["x"], given["out_y"], given["beta"]) == (x.address, out.address, beta)
+        assert launch.stream == stream
+    assert len(gpu.launches) == 3
+
+
+def test_repeated_calls_are_checked(gpu):
+    """An earlier call says nothing of what may differ: overlaps, devices, parameters, axes."""
+    x, out = GpuArray((8,)), GpuArray((8,))
+    fa.swish(x, 1.5, out=out)
+    fa.softmax(GpuArray((3, 8)), axis=1)
+    before = len(gpu.launches)
+    near = GpuArray((8,))
+    near.address = x.address + 16
+    refused(lambda: fa.swish(x, 1.5, out=near), ValueError, "overlaps")
+    refused(lambda: fa.swish(x, 1.5, out=GpuArray((8,), device=1)), ValueError, "device 1")
+    refused(lambda: fa.swish(x, np.nan, out=out), ValueError, "beta", "nan")
+    refused(lambda: fa.swish(x, 1.5, out=GpuArray((8,), readonly=True)), ValueError, "read-only")
+    refused(lambda: fa.softmax(GpuArray((3, 8)), axis=True), TypeError, "axis")
+    assert len(gpu.launches) == before
+
+
+def test_repeated_calls_wait_for_other_streams(gpu):
+    for other in (88, 99):
+        fa.sigmoid_backward(GpuArray((8,), stream=77), GpuArray((8,), stream=other))
+    waits = [e for e in gpu.log if e[0] in ("record", "wait")]
+    assert waits == [("record", 88), ("wait", 77), ("record", 99), ("wait", 77)]

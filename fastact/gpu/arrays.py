@@ -163,14 +163,24 @@ EMPTY: dict[str, Callable[[Any, tuple[int, ...], Any], Any]] = {
 }
 
 
+def make(like: Any, shape: tuple[int, ...], dtype: str, same: bool) -> Any:
+    """A new array of the same library, on the same device; None if it cannot be made.
+
+    `same`: of the same dtype.
+    """
+    maker = EMPTY.get(library_of(like))
+    if maker is None:
+        if not hasattr(like, "__array_namespace__"):
+            return None
+        maker = standard_empty
+    return maker(like, shape, like.dtype if same else dtype)
+
+
 def empty_like(op: str, like: Array, shape: tuple[int, ...], dtype: str) -> Any:
     """A new array of the same library, on the same device."""
-    make = EMPTY.get(library_of(like.value))
-    if make is None:
-        if not hasattr(like.value, "__array_namespace__"):
-            raise TypeError(
-                f"{op}: fastact cannot make a {type(like.value).__qualname__} for the result; "
-                "pass out="
-            )
-        make = standard_empty
-    return make(like.value, shape, like.value.dtype if dtype == like.view.dtype else dtype)
+    made = make(like.value, shape, dtype, dtype == like.view.dtype)
+    if made is None:
+        raise TypeError(
+            f"{op}: fastact cannot make a {type(like.value).__qualname__} for the result; pass out="
+        )
+    return made

@@ -7,6 +7,7 @@ of another dtype, and a result of which only a part is wanted, is copied before 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from fastact.gpu.operands import (
     output,
     refuse_overlap,
 )
-from fastact.gpu.work import Work, elementwise_launch, place_of
+from fastact.gpu.repeated import attempt, remember
+from fastact.gpu.work import Launch, Work, elementwise_launch, place_of
 from fastact.runtime.elsewhere import is_on_gpu, on_gpu
 from fastact.runtime.functions import check_constraint, check_parameter
 from fastact.runtime.halves import half_axis
@@ -42,6 +44,15 @@ def elementwise(
     """An elementwise op on GPU arrays; `named` has its arrays, then its parameters."""
     op = record.name + direction.suffix
     outs = out if isinstance(out, tuple) else (out,) * len(direction.outputs)
+    plain = where is True and dtype is None and casting == "same_kind"
+    for p in record.parameters:
+        plain = plain and type(named[p.name]) in (int, float)
+    if plain:
+        values = numbers_of(op, record, named) if record.parameters else ()
+        arrays = [named[n] for n in direction.arrays]
+        made = attempt((record, direction.suffix), arrays, outs, values)
+        if made is not None:
+            return made[0] if len(made) == 1 else tuple(made)
     if not on_gpu((*named.values(), where, *outs)):
         from fastact.gpu import host
 
@@ -65,7 +76,9 @@ def elementwise(
     call = Call(record, direction, kind, operands | parameters, values, results, mask)
     refuse_overlap(op, [r for r, o in zip(results, outs, strict=True) if o is not None],
                    call.inputs)  # fmt: skip
-    call.run()
+    launch = call.run()
+    if plain and launch:
+        remember((record, direction.suffix), list(operands.values()), results, launch)
     return results[0].value if len(results) == 1 else tuple(r.value for r in results)
 
 
@@ -84,9 +97,14 @@ def parameters_of(
                     f"{described(value)}"
                 )
         return {n: array(op, n, v) for n, v in given.items()}, []
-    values = []
+    return {}, numbers_of(op, record, named)
+
+
+def numbers_of(op: str, record: Pointwise, named: dict[str, Any]) -> list[float]:
+    """The parameters as numbers, checked."""
+    values: list[float] = []
     for p in record.parameters:
-        value = check_parameter(op, p, given[p.name])
+        value = check_parameter(op, p, named[p.name])
         if np.ndim(value):
             raise TypeError(
                 f"{op}: {p.name} is a {described(value)}; it must be a number, or an array on "
@@ -95,7 +113,7 @@ def parameters_of(
         values.append(float(value))
     if record.constraint:
         check_constraint(op, record, *values)
-    return {}, values
+    return values
 
 
 class Call:
@@ -118,17 +136,18 @@ class Call:
     def inputs(self) -> list[Array]:
         return [*self.operands.values(), *((self.mask,) if self.mask else ())]
 
-    def run(self) -> None:
+    def run(self) -> Launch | None:
+        """The launch, if nothing else was needed."""
         every = self.operands | {f"out{k}": r for k, r in enumerate(self.results)}
         if self.mask:
             every["where"] = self.mask
         gpu = driver()
         place = place_of(self.record.name + self.direction.suffix, gpu, every)
         with Work(gpu, place) as work:
-            self.work(work)
+            return self.work(work)
 
-    def work(self, work: Work) -> None:
-        """What is to be launched."""
+    def work(self, work: Work) -> Launch | None:
+        """Launch the kernel, and the copies that it needs. Returns it, if it needs none."""
         kind, arrays = self.kind, self.direction.arrays
         operands = [
             work.converted(a, kind if n in arrays else COMPUTING[kind])
@@ -150,6 +169,8 @@ class Call:
         for target, result in zip(targets, self.results, strict=True):
             if target is not result:
                 work.copy(target, result, self.mask)
+        alone = all(map(is_, every, [*self.operands.values(), *self.results]))
+        return launch if alone else None
 
 
 # An op whose two arrays are the halves of one

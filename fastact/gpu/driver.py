@@ -30,8 +30,18 @@ class CudaUnavailable(RuntimeError):  # noqa: N818
     """There is no GPU to compute on; the message says what is missing."""
 
 
+# The argument types of the functions that every call needs: ctypes then converts numbers itself.
+HOT: dict[str, tuple[Any, ...]] = {
+    "cuCtxGetCurrent": (ctypes.c_void_p,),
+    "cuLaunchKernel": (ctypes.c_void_p, *[ctypes.c_uint] * 7, *[ctypes.c_void_p] * 3),
+}
+
+
 def open_library() -> Any:
-    return ctypes.CDLL(LIBRARY)
+    library = ctypes.CDLL(LIBRARY)
+    for name, kinds in HOT.items():
+        getattr(library, name).argtypes = kinds
+    return library
 
 
 class Arguments(threading.local):
@@ -142,9 +152,7 @@ class Driver:
         arguments = self.arguments
         pack(arguments.buffer, *operands)
         arguments.size.value = size
-        code = self.library.cuLaunchKernel(
-            function, *geometry, 0, ctypes.c_void_p(stream), None, arguments.extra
-        )
+        code = self.library.cuLaunchKernel(function, *geometry, 0, stream, None, arguments.extra)
         if code:
             self.fail("cuLaunchKernel", code)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,8 +38,7 @@ def {name}({arrays}, {own}, *, {signature}):
 """
 
 
-@dataclass(frozen=True)
-class RowCall:
+class RowCall(NamedTuple):
     """A call of a row op whose options have been checked."""
 
     op: RowOp
