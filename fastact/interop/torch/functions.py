@@ -1,8 +1,9 @@
 """The functions that users call: a short way for eager mode, the operators for all else.
 
 What a call costs was measured on 16 elements (bench/adapters.py): an operator that is registered
-from Python takes 9 us, `torch.autograd.Function` 6 us; a tensor that needs no gradient is computed
-without either, in 2.2 us. PyTorch's own functions take 1 us, and 1.5 us where they record.
+from Python takes 9 us, `torch.autograd.Function` at least 2 us, to which tensors becoming arrays
+and arrays becoming tensors add 1 us on the way there and 1 us on the way back; a tensor that needs
+no gradient is computed without it. PyTorch's own functions take 1 us, and 1.5 us where they record.
 """
 
 from __future__ import annotations
@@ -206,25 +207,39 @@ class BackwardRows(torch.autograd.Function):
         return BackwardRows.apply(op, dy, kept, operators.under_batch(dim, kept.dim())), 0
 
 
-class Quick(torch.autograd.Function):
-    """Forward for eager mode: in the older form of a Function, which costs a third of the other."""
+@cache
+def quick(op: Elementwise) -> Callable[..., Tensor]:
+    """Forward for eager mode: in the older form of a Function, which costs a third of the other.
 
-    @staticmethod
-    def forward(ctx: Any, op: Elementwise, x: Tensor, *parameters: Any) -> Tensor:
-        ctx.op, ctx.parameters = op, parameters
-        ctx.save_for_backward(x)
-        if x.dtype in native and x.ndim:
-            return from_numpy(op.forward(x.detach().numpy(), *parameters))
-        return computed(op.forward, x, x, *parameters)
+    A class for each op: what a Function is handed and what its context keeps costs 0.3 us each.
+    """
+    forward, backward = op.forward, op.backward
 
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-        (x,) = ctx.saved_tensors
-        if is_grad_enabled():
-            dx = Backward.apply(ctx.op, dy, x, *ctx.parameters)
-        else:
-            dx = computed(ctx.op.backward, x, dy, x, *ctx.parameters)
-        return None, dx, *(None,) * len(ctx.parameters)
+    class Quick(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, *parameters: Any) -> Tensor:
+            ctx.save_for_backward(x)
+            if parameters:
+                ctx.parameters = parameters
+            if x.dtype in native and x.ndim:
+                return from_numpy(forward(x.numpy(force=True), *parameters))
+            return computed(forward, x, x, *parameters)
+
+        @staticmethod
+        def backward(ctx: Any, dy: Tensor) -> Any:
+            (x,) = ctx.saved_tensors
+            parameters = ctx.parameters if len(ctx.needs_input_grad) > 1 else ()
+            if is_grad_enabled():
+                dx = Backward.apply(op, dy, x, *parameters)
+            elif type(dy) is Tensor and dy.dtype in native and dy.ndim and not dy.is_neg():
+                dx = from_numpy(backward(dy.numpy(), x.numpy(force=True), *parameters))
+            else:
+                dx = computed(backward, x, dy, x, *parameters)
+            return (dx, *(None,) * len(parameters)) if parameters else dx
+
+    # Function.apply without its own check for torch.func, which is_plain has made: 1.7 us less
+    apply: Callable[..., Tensor] = super(torch.autograd.Function, Quick).apply
+    return apply
 
 
 class QuickRows(torch.autograd.Function):
@@ -247,8 +262,6 @@ class QuickRows(torch.autograd.Function):
         return None, dx, None
 
 
-# Function.apply without its own check for torch.func, which is_plain has made: 1.7 us less.
-quick = super(torch.autograd.Function, Quick).apply
 quick_rows = super(torch.autograd.Function, QuickRows).apply
 
 
@@ -257,7 +270,7 @@ def call(op: Elementwise, x: Tensor, *parameters: Any) -> Tensor:
     x = floating(op.name, x)
     if is_plain(x) and forward_ad._current_level < 0:
         if x.requires_grad and is_grad_enabled():
-            return quick(op, x, *parameters)
+            return quick(op)(x, *parameters)
         return computed(op.forward, x, x, *parameters)
     if forward_ad._current_level >= 0 or transforms_functions():
         made: Tensor = Forward.apply(op, x, *parameters)
@@ -287,11 +300,12 @@ def call_rows(op: RowWise, x: Tensor, dim: int) -> Tensor:
     return getattr(torch.ops.fastact, op.name)(x, dim)
 
 
-# The tests are in this order, and x.numpy() is not left to fail, because that costs: an exception
-# from PyTorch 6 us. Names of the enclosing function rather than globals: torch.compile guards on
-# what it reads, and looks for globals in the module that the function says it comes from.
+# Each test costs 50 to 100 ns, so they are few: what they let through and NumPy refuses (a negated
+# view, a tensor without axes) falls to `call`, which an exception makes 6 us slower. Names of the
+# enclosing function rather than globals: torch.compile guards on what it reads, and looks for
+# globals in the module that the function says it comes from.
 TEMPLATE = """
-def make(operator, op, forward, call, floating, defaults):
+def make(operator, quick, forward, call, floating, defaults):
     def {name}(x{signature}):
         if is_compiling():
             return operator(floating(x){arguments})
@@ -299,18 +313,15 @@ def make(operator, op, forward, call, floating, defaults):
             (type(x) is Tensor or type(x) is Parameter)
             and x.is_cpu
             and x.dtype in native
-            and not (
-                modes_active()
-                or transforms_active()
-                or forward_ad._current_level >= 0
-                or x.is_neg()
-            )
-            and x.ndim
+            and not (modes_active() or transforms_active() or forward_ad._current_level >= 0)
         ):
             if not x.requires_grad:
-                return from_numpy(forward(x.numpy(){arguments}))
-            if is_grad_enabled():
-                return quick(op, x{arguments})
+                try:
+                    return from_numpy(forward(x.numpy(){arguments}))
+                except (RuntimeError, TypeError):
+                    pass
+            elif is_grad_enabled():
+                return {quick}
         return call(x{arguments})
     return {name}
 """
@@ -327,17 +338,20 @@ def function(name: str) -> Any:
     """The function of an elementwise op."""
     op = elementwise()[name]
     scope = dict(globals())
+    tests = " and ".join(f"{p.name} is defaults[{k}]" for k, p in enumerate(op.parameters))
+    arguments = "".join(f", {p.name}" for p in op.parameters)
     exec(
         TEMPLATE.format(
             name=name,
             signature="".join(f", {p.name}=defaults[{k}]" for k, p in enumerate(op.parameters)),
-            arguments="".join(f", {p.name}" for p in op.parameters),
+            arguments=arguments,
+            quick=f"quick(x) if {tests} else quick(x{arguments})" if tests else "quick(x)",
         ),
         scope,
     )
     made = scope["make"](
         getattr(torch.ops.fastact, name).default,
-        op,
+        quick(op),
         op.forward,
         partial(call, op),
         partial(floating, name),
