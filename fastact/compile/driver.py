@@ -375,6 +375,18 @@ def scatter(destination, step, source, count, itemsize):
 
 
 @compiled
+def pad(area, count, whole, itemsize):
+    """Fill up a block with copies of its elements, of which there is one at least.
+
+    Zeros would do, but the logarithm of a zero raises a flag, and clearing that takes 0.15 us.
+    """
+    while count < whole:
+        more = min(count, whole - count)
+        copy_bytes(area + count * itemsize, area, more * itemsize)
+        count += more
+
+
+@compiled
 def operand_itemsize(job, index):
     """Bytes per element: broadcast parameters have an itemsize of their own."""
     arrays = slot(job, E_ARRAYS)
@@ -424,9 +436,8 @@ def elementwise_task(job, start, stop):
                     area = scratch + SCRATCH * k
                     set_slot(current, k, area)
                     if k < inputs:
-                        if not whole:
-                            clear_bytes(area + (blocks - 1) * BLOCK * itemsize, BLOCK * itemsize)
                         gather(area, source, step, count, itemsize)
+                        pad(area, count, blocks * BLOCK, itemsize)
         call2(kernel, blocks, current)
         for k in range(first_output, operands):
             itemsize = slot(job, E_ITEMSIZE)
@@ -493,8 +504,8 @@ def quick(loop, args, steps, count):
         done = blocks * BLOCK * itemsize
         area = scratch
         for k in range(arrays):
-            clear_bytes(area, TAIL)
             copy_bytes(area, slot(args, k) + done, rest * itemsize)
+            pad(area, rest, BLOCK, itemsize)
             set_slot(operands, k, area)
             area += TAIL
         for k in range(outputs):
