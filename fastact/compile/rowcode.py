@@ -123,7 +123,7 @@ class RowCode(Code):
         self.lanes = VECTOR_BYTES // self.size
         self.parts = LANES // self.lanes
         self.chunk = FOLD[self.computing]  # entries between two folds
-        self.entries = Vectors(self.builder, self.computing, self.lanes)
+        self.entries = Vectors(self.builder, self.computing, self.lanes, self.entry)
         self.group = Vectors(self.builder, "float64", GROUP)
         self.some = Vectors(self.builder, self.computing, GROUP)
         self.double = Vectors(self.builder, "float64", 1)
