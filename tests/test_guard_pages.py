@@ -115,6 +115,15 @@ def test_parallel(dtype):
     assert out.endswith("done\n")
 
 
+@pytest.mark.parametrize("dtype", ops.DTYPES, ids=str)
+def test_streaming(dtype):
+    """The same, of arrays that count as far larger than the caches."""
+    lowered = "\n    from fastact.runtime import loops\n    loops.LARGE_BYTES = 1"
+    sizes = "(17, 31, 64, 65, 127, 128, 129, 192, 600)"
+    out = children.run(lowered + code(dtype.name, "parallel", sizes), seconds=240)
+    assert out.endswith("done\n")
+
+
 def test_the_guard_catches():
     """One element more than there is does end the process."""
     broken = code("float32", "serial", "(5,)").replace(

@@ -37,7 +37,7 @@ LOOP_SLOTS = 16
 # The engine's state, one per process.
 STATE_TARGET = 0  # TARGET_AUTO, TARGET_SERIAL or TARGET_PARALLEL
 STATE_THREADS = 1  # threads a parallel call may use, the caller's included
-STATE_RESOLVE = 2  # void resolve(intp loop_index, intp variant): fills the kernel's slot
+STATE_RESOLVE = 2  # void resolve(intp loop_index, intp variant): fills the slots of a variant
 STATE_PID = 3  # the process that owns the pool
 STATE_STARTED = 4  # workers that exist
 STATE_OWNED = 5  # 1 while a call owns the pool
@@ -137,6 +137,7 @@ LOOP_ROW_ENTRIES = 16  # the slots of these, in order
 LOOP_OPERANDS = 24  # operands, outputs included
 LOOP_MASK = 25  # the operand that is a mask, or -1
 LOOP_ALWAYS_NARROW = 27  # 1 if rows of up to NARROW entries go to `narrow` in every layout
+LOOP_ROW_STREAMING = 28  # the task for LOOP_LARGE entries or more; 0 until resolved
 LOOP_AXES = 26  # a bit per operand that runs along the row
 ROW_LOOP_SLOTS = 32
 

@@ -44,6 +44,7 @@ from fastact.compile.abi import (
     LOOP_PARAMETER_ITEMSIZE,
     LOOP_PARAMETERS,
     LOOP_ROW_ENTRIES,
+    LOOP_ROW_STREAMING,
     LOOP_STATE,
     LOOP_THREAD,
     LOOP_THRESHOLD,
@@ -668,6 +669,21 @@ def row_form(loop, job, operands, count, length):
 
 
 @compiled
+def streams(loop, job, operands, count, length):
+    """Whether rows are contiguous, follow each other, and are far more than the caches hold."""
+    if count < 2 or count * length < slot(loop, LOOP_LARGE):
+        return False
+    axes, itemsize = slot(loop, LOOP_AXES), slot(loop, LOOP_ITEMSIZE)
+    for k in range(operands):
+        if axes >> k & 1 != 0:
+            if slot(job, R_INNER + k) != itemsize or slot(job, R_OUTER + k) != itemsize * length:
+                return False
+            if slot(job, R_POINTERS + k) % itemsize != 0:
+                return False
+    return True
+
+
+@compiled
 def run_blocks(state, job, task, blocks, shared):
     """A task on all blocks of a long row."""
     set_slot(job, JOB_TASK, task)
@@ -736,6 +752,13 @@ def row_loop(args, dims, steps, loop):
     else:
         form = row_form(loop, job, operands, count, length)
         task = slot(loop, form)
+        if form == LOOP_ROWS and streams(loop, job, operands, count, length):
+            if slot(loop, LOOP_ROW_STREAMING) == 0:
+                call2(slot(state, STATE_RESOLVE), slot(loop, LOOP_INDEX), STREAMING)
+                if slot(loop, LOOP_ROW_STREAMING) == 0:
+                    raise_in_caller(state, loop)
+                    return
+            task = slot(loop, LOOP_ROW_STREAMING)
         if shared and count > 1 and acquire_pool(state):
             unit = 1 if form == LOOP_ROWS else TILE
             set_slot(job, JOB_TASK, task)

@@ -382,8 +382,11 @@ class RowCode(Code):
             code.icmp_signed("<", label, code.add(first, count)),
         )
         with self.when(inside):
-            place = self.address(self.outs[0], row, label)
+            place = self.labelled_place(b, row, label)
             self.write_scalar(self.take("label value", b), self.dtype, place)
+
+    def labelled_place(self, b: Any, row: Any, label: Any) -> Any:
+        return self.address(self.outs[0], row, label)
 
     # Vectors of entries
 

@@ -36,7 +36,7 @@ from fastact.compile.rowcode import (
     by_dtype,
     two_sum,
 )
-from fastact.compile.strips import BYTE, HALF_WORD, POINTER, WORD, word
+from fastact.compile.strips import BYTE, CACHE_LINE, HALF_WORD, POINTER, WORD, word
 from fastact.rowwise.exponential import UNIT
 from fastact.rowwise.record import LIMIT, MASK, Form
 
@@ -90,6 +90,9 @@ class RowPasses(RowCode):
         if self.need.keep:
             whole = b.and_(whole, self.keeps)
         self.span = b.select(whole, word(1 << 62), word(SEGMENT))
+
+    def set_batch(self, rows: Any) -> None:
+        """How many rows a batch has."""
 
     def for_blocks(self) -> None:
         """The row is long: what is kept would be out of the cache when it is needed again."""
@@ -248,21 +251,33 @@ class RowPasses(RowCode):
         }
         return names, mask
 
-    def sums(
-        self, bases: dict[str, Any], count: Any, kept: Any, row: dict[str, Any], ahead: Any
-    ) -> None:
-        """Add the terms of a piece of a row to the totals.
+    def soon(self, step: str, bases: dict[str, Any], row: Any, index: Any) -> list[Any]:
+        """What is fetched, line by line, in the step "sums" or "apply" on a piece of a row.
 
-        `ahead` is where a short row's results will go, fetched meanwhile: softmax of rows of
-        1024 in the second-level cache takes 0.34 ns an entry with it, 0.40 without.
+        It is where a short row's results will go: softmax of rows of 1024 in the second-level
+        cache takes 0.34 ns an entry with it, 0.40 without.
         """
+        if not self.outs or step != "sums":
+            return []
+        there = self.address(self.outs[0], row, index)
+        return [self.builder.select(self.short, there, bases[self.need.in_sums[0]])]
+
+    def beside(self, step: str, soon: list[Any], index: Any, part: int, mask: Any) -> None:
+        """What is done beside the work on a vector."""
+        if mask is None and part * self.lanes * self.item_size % CACHE_LINE == 0:
+            for place in soon:
+                self.prefetch(self.item(place, index, self.item_size), write=True)
+
+    def sums(
+        self, bases: dict[str, Any], count: Any, kept: Any, row: dict[str, Any], soon: list[Any]
+    ) -> None:
+        """Add the terms of a piece of a row to the totals, and fetch what is needed soon."""
         code = self.builder
 
         def add(index: Any, masks: list[Any]) -> None:
             for part, mask in enumerate(masks):
                 at = self.index_of(index, part)
-                if self.outs and mask is None:
-                    self.prefetch(self.item(ahead, at, self.item_size))
+                self.beside("sums", soon, at, part, mask)
                 names, taking = self.read_all(bases, at, mask)
                 if "e" in self.need.terms:
                     names["e"] = self.weight(names[self.need.key], row)
@@ -328,10 +343,7 @@ class RowPasses(RowCode):
             index = code.add(first, at)
             bases = self.views(need.in_sums, b, row, index, at, some)
             kept = self.kept_place(b, row, index, at) if need.keep else None
-            ahead = bases[need.in_sums[0]]
-            if self.outs:
-                ahead = code.select(self.short, self.address(self.outs[0], row, index), ahead)
-            self.sums(bases, some, kept, constants, ahead)
+            self.sums(bases, some, kept, constants, self.soon("sums", bases, row, index))
         for j, places in enumerate(self.totals):
             total, lanes = self.stored_total(places), GROUP
             while lanes > 1:
@@ -384,21 +396,21 @@ class RowPasses(RowCode):
         code, need = self.builder, self.need
         count = self.take("count", b, WORD)
         constants = self.constants_of(b, need.apply)
-        direct = {name: self.direct(name) for name in self.outs}
         with self.spans(b, count) as (at, some):
             index = code.add(first, at)
-            targets = {
-                name: code.select(direct[name], self.address(name, row, index), self.areas[name])
-                for name in self.outs
-            }
+            targets = {name: self.target(name, b, row, index) for name in self.outs}
 
             def write(names: list[str], kept: Any) -> None:
                 bases = self.views(names, b, row, index, at, some)
-                self.strips(some, lambda i, masks: entries(bases, kept, i, masks))
+                soon = self.soon("apply", bases, row, index)
+                self.strips(some, lambda i, masks: entries(bases, soon, kept, i, masks))
 
-            def entries(bases: dict[str, Any], kept: Any, i: Any, masks: list[Any]) -> None:
+            def entries(
+                bases: dict[str, Any], soon: list[Any], kept: Any, i: Any, masks: list[Any]
+            ) -> None:
                 for part, mask in enumerate(masks):
                     here = self.index_of(i, part)
+                    self.beside("apply", soon, here, part, mask)
                     names, _ = self.read_all(bases, here, mask)
                     if kept is not None:
                         place = self.item(kept, here, self.size)
@@ -419,11 +431,22 @@ class RowPasses(RowCode):
             else:
                 write(need.in_apply, None)
             for name in self.outs:
-                with self.when(code.not_(direct[name])):
-                    self.unstage(name, row, index, some)
+                self.deliver(name, row, index, some)
         if self.general or need.label:
             blanks = self.blanks(constants)
-            self.clear(blanks, row, code.add(first, count), code.sub(whole, count))
+            self.clear(blanks, b, row, code.add(first, count), code.sub(whole, count))
+
+    def target(self, name: str, b: Any, row: Any, index: Any) -> Any:
+        """Where results are written, for `deliver` to bring them to their place."""
+        there = self.address(name, row, index)
+        return self.builder.select(self.direct(name), there, self.areas[name])
+
+    def deliver(self, name: str, row: Any, index: Any, count: Any) -> None:
+        with self.when(self.builder.not_(self.direct(name))):
+            self.unstage(name, row, index, count)
+
+    def deliver_batch(self, first: Any, rows: Any) -> None:
+        """What is left to be done for the results of a batch."""
 
     def unstage(self, name: str, row: Any, index: Any, count: Any) -> None:
         """Let the driver bring an area's entries to their place."""
@@ -443,18 +466,15 @@ class RowPasses(RowCode):
             names[self.need.key] = self.entries.constant(-INF)
         return self.entries.bind(self.op.apply, names | constants)
 
-    def clear(self, blanks: list[Any], row: Any, first: Any, count: Any) -> None:
+    def clear(self, blanks: list[Any], b: Any, row: Any, first: Any, count: Any) -> None:
         """Fill the outputs of the entries that took no part."""
         for name, blank in zip(self.outs, blanks, strict=True):
-            direct, area = self.direct(name), self.areas[name]
             with self.loop(word(0), count, word(SEGMENT)) as at:
                 some = self.smaller(self.builder.sub(count, at), word(SEGMENT))
                 index = self.builder.add(first, at)
-                there = self.address(name, row, index)
-                target = self.builder.select(direct, there, area)
+                target = self.target(name, b, row, index)
                 self.strips(some, partial(self.write_blank, blank, target))
-                with self.when(self.builder.not_(direct)):
-                    self.unstage(name, row, index, some)
+                self.deliver(name, row, index, some)
 
     def write_blank(self, blank: Any, target: Any, index: Any, masks: list[Any]) -> None:
         for part, mask in enumerate(masks):
@@ -462,15 +482,16 @@ class RowPasses(RowCode):
             self.store(self.dtype, blank, place, mask)
 
 
-def rows_task(form: Form, module: Any, symbol: str) -> None:
+def rows_task(form: Form, module: Any, symbol: str, passes: type[RowPasses] = RowPasses) -> None:
     """Rows start to stop, none longer than LONG."""
-    code = RowPasses(form, module, symbol)
+    code = passes(form, module, symbol)
     b, op, count, zero, one = code.builder, form.op, code.length, word(0), word(1)
     padded = b.and_(b.add(code.larger(count, one), word(LANES - 1)), word(-LANES))
     short = b.icmp_signed("<=", count, word(SEGMENT))
     code.set_length(short, padded)
     fitting = code.smaller(b.sdiv(word(SEGMENT), padded), word(BATCH))
     batch = b.select(short, fitting, one)
+    code.set_batch(batch)
     stop = code.precise_if_narrow()
     with code.loop(code.start, stop, batch) as first:
         here = code.smaller(batch, b.sub(stop, first))
@@ -504,6 +525,7 @@ def rows_task(form: Form, module: Any, symbol: str) -> None:
                 code.write_values(i, row)
             if op.label_value:
                 code.write_labelled(i, row, zero, count)
+        code.deliver_batch(first, here)
     code.finish()
 
 

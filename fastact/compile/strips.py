@@ -206,9 +206,9 @@ class Code:
             args = [value, place, ir.Constant(HALF_WORD, size), mask]
             intrinsic(self.builder, name, ir.VoidType(), args)
 
-    def prefetch(self, place: Any) -> None:
-        """Fetch a cache line that will be written soon."""
-        flags = [ir.Constant(HALF_WORD, n) for n in (1, 3, 1)]  # to write, near, data
+    def prefetch(self, place: Any, write: bool) -> None:
+        """Fetch a cache line that will be read or written soon."""
+        flags = [ir.Constant(HALF_WORD, n) for n in (int(write), 3, 1)]  # near, data
         intrinsic(self.builder, "llvm.prefetch.p0", ir.VoidType(), [place, *flags])
 
     def fill_bytes(self, place: Any, count: Any, value: int) -> None:

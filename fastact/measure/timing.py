@@ -19,7 +19,9 @@ ROUNDS = 15
 BATCH_SECONDS = 1e-3  # one sample: long against the timer's resolution, short against drift
 BUDGET_SECONDS = 3.0  # for all rounds of one comparison
 LEAST_ROUNDS = 5
-WARM_BELOW = 5e-3  # a call shorter than this is preceded by one that warms caches and threads
+# A call shorter than this is preceded by one that warms caches and threads. Threads of the
+# competitor before it may still turn, waiting for work: for milliseconds, on the same cores.
+WARM_BELOW = 50e-3
 
 
 @dataclass

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastact.compile.abi import FIXED
 from fastact.rowwise.record import RowOp
 from fastact.runtime.loops import RowLoop, driver_entry
 
@@ -23,7 +24,7 @@ _call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
 def row_loop(op: RowOp, dtype: np.dtype[Any]) -> RowLoop:
     """The tasks of an op, loaded here and not by the driver: an error is a plain exception."""
     loop = RowLoop(op, dtype.name, math.nan)
-    loop.resolve(False)
+    loop.resolve(FIXED)
     return loop
 
 

@@ -215,6 +215,8 @@ class RowLoop:
         self.block[abi.LOOP_AXES] = sum(1 << k for k, o in enumerate(operands) if o.is_row)
         self.block[abi.LOOP_ALWAYS_NARROW] = int(self.form.has_precise)
         self.block[abi.LOOP_MASK] = operands.index(MASK) if general else -1
+        streams = sum(o.is_row for o in operands)
+        self.block[abi.LOOP_LARGE] = LARGE_BYTES // (streams * ITEMSIZE[dtype])
         # Half a nanosecond an entry is what softmax takes on one thread (bench/).
         self.block[abi.LOOP_THRESHOLD] = int(WORTHWHILE * DISPATCH_NANOSECONDS / 0.5)
         _loops.append(self)
@@ -228,22 +230,33 @@ class RowLoop:
         general = "_general" if self.form.general else ""
         return f"fastact_{self.form.op.name}{general}_{self.form.dtype}"
 
-    def build(self) -> bytes:
+    def slots(self, variant: int) -> dict[str, int]:
+        """The tasks of a variant, each with the slot that holds its address."""
+        if variant == abi.STREAMING:
+            return {"streaming": abi.LOOP_ROW_STREAMING}
+        return {n: abi.LOOP_ROW_ENTRIES + abi.ROW_ENTRIES.index(n) for n in self.form.entries}
+
+    def object_name(self, variant: int) -> str:
+        return f"{self.symbol}_large" if variant == abi.STREAMING else self.symbol
+
+    def build(self, variant: int = abi.FIXED) -> bytes:
         from fastact.compile.row_objects import build_rows
 
-        return build_rows(self.form, self.symbol)
+        return build_rows(self.form, self.object_name(variant), tuple(self.slots(variant)))
 
     def resolve(self, variant: int) -> None:
         """Fill the slots of the tasks."""
         with _lock:
-            if self.block[abi.LOOP_ROW_ENTRIES]:
+            slots, name = self.slots(variant), self.object_name(variant)
+            first = next(iter(slots))
+            if self.block[slots[first]]:
                 return
-            symbols = {n: f"{self.symbol}_{n}" for n in self.form.entries}
-            if symbols["rows"] not in _kernels:
-                addresses = load(self.symbol, tuple(symbols.values()), self.build)
+            symbols = {task: f"{name}_{task}" for task in slots}
+            if symbols[first] not in _kernels:
+                addresses = load(name, tuple(symbols.values()), lambda: self.build(variant))
                 _kernels.update(zip(symbols.values(), addresses, strict=True))
-            for name, symbol in reversed(symbols.items()):
-                self.block[abi.LOOP_ROW_ENTRIES + abi.ROW_ENTRIES.index(name)] = _kernels[symbol]
+            for task, symbol in reversed(symbols.items()):
+                self.block[slots[task]] = _kernels[symbol]
 
 
 _kernels: dict[str, int] = {}
