@@ -253,8 +253,8 @@ class RowCode(Code):
         put("special", code.zext(special, ir.VectorType(WORD, GROUP)))
         put("entry", code.select(code.or_(special, none), zero, m))
 
-    def finish_rows(self, b: Any) -> None:
-        """The constants of the GROUP rows of the batch from b on."""
+    def finish_rows(self, b: Any) -> list[Any]:
+        """The constants of the GROUP rows of the batch from b on, into their arrays."""
         code, op, kind = self.builder, self.op, self.group.type
 
         def column(name: str) -> Any:
@@ -281,9 +281,10 @@ class RowCode(Code):
         else:
             constants = self.group.bind(op.finish, names)
             names |= {f"c{j}": c for j, c in enumerate(constants)}
-        for j, c in enumerate(constants):
-            if c.type.element != self.real:
-                c = code.fptrunc(c, self.some.type)
+        kept = [
+            c if c.type == self.some.type else code.fptrunc(c, self.some.type) for c in constants
+        ]
+        for j, c in enumerate(kept):
             code.store(c, self.item(self.array(f"c{j}"), b, self.size), align=self.size)
             if j == 0 and self.need.rounds:
                 self.raise_round(b, c)
@@ -291,6 +292,7 @@ class RowCode(Code):
             if source is not None:
                 (value,) = self.group.bind(source, names)
                 code.store(value, self.item(self.array(name), b, 8), align=8)
+        return kept
 
     def rounded(self, value: Any) -> Callable[[], Any]:
         """A float64 value of GROUP rows, or what makes it, as one that makes it float32."""

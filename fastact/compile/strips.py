@@ -255,6 +255,15 @@ class Code:
         picked = ir.Constant(ir.VectorType(HALF_WORD, count), list(range(first, first + count)))
         return self.builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), picked)
 
+    def joined(self, values: list[Any]) -> Any:
+        """Vectors as one that is as long as all together."""
+        while len(values) > 1:
+            count = 2 * values[0].type.count
+            every = ir.Constant(ir.VectorType(HALF_WORD, count), list(range(count)))
+            pairs = zip(values[::2], values[1::2], strict=True)
+            values = [self.builder.shuffle_vector(a, b, every) for a, b in pairs]
+        return values[0]
+
     def fold(self, value: Any, combine: Any) -> Any:
         """All lanes combined, halves upon halves."""
         lanes = value.type.count

@@ -40,8 +40,8 @@ def threshold(m, s0, s1, c, empty):
 
 @scalar
 def sparsemax_threshold(m, s0, s1, c, empty):
+    """The next c, or c where it rises no more; a row that is nan stays so in later rounds."""
     after = threshold(m, s0, s1, c, empty)
-    # a row that has come to nan stays there while its neighbours go on
     return select((after <= c) | (c != c), c, after)
 
 
@@ -64,8 +64,9 @@ def backward_threshold(m, s0, s1, s2, c, empty):
 
 @scalar
 def sparsemax_backward_apply(x, dy, m, c, c1):
+    """The last term is 0, or nan where the row has one."""
     d = x - m
-    return inside(d, c, (dy - c1) + (d - d))
+    return inside(d, c, (dy - c1) + (d - c) * 0.0)
 
 
 @scalar

@@ -1,0 +1,36 @@
+"""Short rows of every length, in rows and in columns: the bits of each row computed alone."""
+
+import numpy as np
+import ops
+import pytest
+
+import fastact as fa
+from fastact.registry import ROW_OPS
+
+OPS = [op for op in ROW_OPS if not (op.groups or op.causal or op.per_row or op.extra)]
+COUNT = 75  # vectors of rows, and some more
+
+
+def same(a, b):
+    bits = f"u{a.itemsize}"
+    return bool(np.all((a.view(bits) == b.view(bits)) | ((a != a) & (b != b))))
+
+
+@pytest.mark.parametrize("special", (False, True), ids=("usual", "special"))
+@pytest.mark.parametrize("dtype", ops.DTYPES, ids=str)
+@pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
+def test_short_rows(op, dtype, special):
+    f = getattr(fa, op.name)
+    rng = np.random.default_rng(len(op.name))
+    for n in range(1, 36):
+        arrays = [(3 * rng.standard_normal((COUNT, n))).astype(dtype) for _ in op.inputs]
+        x = arrays[-1]
+        if special:
+            x[5, 0], x[37], x[9, n - 1] = np.inf, -np.inf, np.nan
+            x[20] = arrays[0][22] = -0.0
+        with np.errstate(all="ignore"):
+            alone = np.stack([np.asarray(f(*(a[k] for a in arrays))) for k in range(COUNT)])
+            rows = f(*arrays)
+            columns = f(*(np.ascontiguousarray(a.T) for a in arrays), axis=0)
+        assert same(rows, alone), n
+        assert same(np.ascontiguousarray(columns.T), alone), n
