@@ -34,7 +34,8 @@ def address(key: str) -> int:
     kind, name, *rest = key.split()
     if kind == "row":
         dtype, empty, general = rest
-        (op,) = (op for op in registry.ROW_OPS if op.name == name)
+        losses = (op for loss in registry.LOSS_RECORDS.values() for op in loss.ops)
+        (op,) = (op for op in (*registry.ROW_OPS, *losses) if op.name == name)
         loop: Loop | RowLoop = RowLoop(op, dtype, float(empty), bool(int(general)))
         entry = driver_entry("row_loop")
     else:

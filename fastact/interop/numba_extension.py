@@ -12,8 +12,18 @@ def teach(function: Any, declaration: Any, *direction: Any) -> None:
     from fastact.activations.paired import Pointwise
     from fastact.interop import numba_elementwise, numba_rows
     from fastact.interop.numba_typing import install
+    from fastact.rowwise.record import Loss
+    from fastact.runtime.halves import Halves
 
-    if isinstance(declaration, Pointwise):
+    if isinstance(declaration, Halves):
+        from fastact.interop.numba_halves import teach_halves
+
+        teach_halves(function, declaration.gate, *direction)
+    elif isinstance(declaration, Loss):
+        from fastact.interop.numba_losses import teach_loss
+
+        teach_loss(function, declaration, *direction)
+    elif isinstance(declaration, Pointwise):
         install(function, numba_elementwise.resolver(declaration, *direction))
     else:
         install(function, numba_rows.resolver(declaration))

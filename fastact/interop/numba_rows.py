@@ -82,8 +82,9 @@ def form_of(op: RowOp, given: dict[str, Any]) -> Form:
         what = "a matrix" if op.causal else "an array with an axis"
         raise TypingError(f"{op.name}: {op.inputs[-1]} must be {what}, got {x}")
     taken = {a: t if is_array(t) else plain(t) for a, t in operands.items()}
+    taken |= {o.name: given[o.name] for o in op.extra}
     for own in ("groups", "offset"):
-        if own in given:
+        if not isinstance(given.get(own, types.Omitted(0)), types.Omitted):
             if not isinstance(plain(given[own]), types.Integer):
                 raise TypingError(f"{op.name}: {own} must be an integer, got {given[own]}")
             taken[own] = types.intp
@@ -179,6 +180,9 @@ class Rows:
         for a, given in zip(op.inputs[:-1], inputs, strict=False):
             per_row = kept if form.keepdims else outer
             self.check_shape(given, per_row if a in op.per_row else x.shape)
+        for o in op.extra:
+            inputs.append(call.take(form.taken[o.name], values[o.name], o.dtype))
+            self.check_shape(inputs[-1], outer)
         if form.general:
             inputs += self.general(values, x)
         made = []

@@ -118,7 +118,14 @@ def install(function: Any, resolve: Resolve) -> None:
 
     infer_global(function, types.Function(Template))
     lower_builtin(function, types.VarArg(types.Any))(lower)
-    # Numba looks for new registrations before it compiles, and takes milliseconds for it; only a
-    # function that is met while its caller is being typed cannot wait for the next time
+    make_known()
+
+
+def make_known() -> None:
+    """Let a function that is met while its caller is being typed be found.
+
+    Numba looks for new registrations before it compiles, and takes milliseconds for it: the others
+    wait for that.
+    """
     if global_compiler_lock.is_locked():
         cpu_target.typing_context.refresh()

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastact.activations.directions import Direction
 from fastact.activations.paired import Paired
 from fastact.runtime import elsewhere
+from fastact.runtime.announce import announce
 from fastact.runtime.functions import FLOATS, check_dtypes, foreign, function
 from fastact.runtime.paired_docs import halves_docstring
 
 HALVED = "glu"
+
+
+class Halves(NamedTuple):
+    """A gate that is called with one array."""
+
+    gate: Callable[..., Any]  # the function of two
 
 
 def half_axis(name: str, shape: tuple[int, ...], axis: Any) -> int:
@@ -78,4 +85,5 @@ def paired_function(op: Paired, direction: Direction) -> Callable[..., Any]:
     made = glu_backward if direction.name == "backward" else glu
     made.__doc__ = halves_docstring(op, direction)
     made.__module__ = "fastact"
+    announce(made, Halves(gate), direction)
     return made

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastact.rowwise.losses import LOSSES
+from fastact.runtime.announce import announce
 from fastact.runtime.docs import loss_docstring
 from fastact.runtime.sigmoid_loss import sigmoid_loss
 from fastact.runtime.softmax_loss import softmax_loss
@@ -75,3 +76,4 @@ for _loss in LOSSES:
         _function = FUNCTIONS[_loss.name + _suffix]
         _function.__doc__ = loss_docstring(_loss, bool(_suffix))
         _function.__module__ = "fastact"
+        announce(_function, _loss, bool(_suffix))
