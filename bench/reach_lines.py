@@ -303,33 +303,19 @@ LINES: list[Line] = [
         smallest,
         ((Key("torch bias", BIASED), Key("bias", BIASED)),),
     ),
-    Line(
-        2,
-        "naive NumPy, float32 in cache, 1 thread: geometric mean",
-        2.5,
-        mean,
-        pairs("numpy", "fastact_serial", elementwise(IN_CACHE)),
-    ),
-    Line(
-        2,
-        "naive NumPy, float32 in cache, 1 thread: worst op",
-        1.0,
-        smallest,
-        pairs("numpy", "fastact_serial", elementwise(IN_CACHE)),
-    ),
-    Line(
-        2,
-        "naive NumPy, float32 16 Mi, all cores: geometric mean",
-        6.0,
-        mean,
-        pairs("numpy", "fastact_parallel", elementwise(LARGE)),
-    ),
-    Line(
-        2,
-        "naive NumPy, float32 16 Mi, all cores: worst op",
-        1.0,
-        smallest,
-        pairs("numpy", "fastact_parallel", elementwise(LARGE)),
+    *(
+        Line(
+            2,
+            f"naive NumPy, float32 {where}: {word}",
+            target,
+            combine,
+            pairs("numpy", who, elementwise(size)),
+        )
+        for where, who, size, least in (
+            ("in cache, 1 thread", "fastact_serial", IN_CACHE, 2.5),
+            ("16 Mi, all cores", "fastact_parallel", LARGE, 6.0),
+        )
+        for word, target, combine in (("geometric mean", least, mean), ("worst op", 1.0, smallest))
     ),
     Line(
         2,
