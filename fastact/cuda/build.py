@@ -20,6 +20,7 @@ from fastact.cuda.row_kinds import Rows
 from fastact.rowwise.record import IGNORED
 
 Kernel = Elementwise | Rows | Helper
+Capability = tuple[int, int]
 INDEX = {32: (types.int32, np.int32), 64: (types.int64, np.int64)}
 FLOAT = {"float32": np.float32, "float64": np.float64}
 
@@ -125,37 +126,37 @@ def index_tools(width: int) -> dict[str, Any]:
     }
 
 
-def elementwise_tools(kernel: Elementwise) -> dict[str, Any]:
+def elementwise_tools(kernel: Elementwise, cc: Capability) -> dict[str, Any]:
     """What the text of an elementwise kernel calls, on the GPU."""
     constant = INDEX[kernel.index][1]
     return index_tools(kernel.index) | {
         "f": operation(kernel),
         "load": memory.loader(kernel.dtype),
         "load_value": memory.loader(kernel.computing),
-        "store": memory.storer(kernel.dtype),
+        "store": memory.storer(kernel.dtype, cc),
         "load_vector": memory.vector_loader(kernel.dtype),
-        "store_vector": memory.vector_storer(kernel.dtype),
+        "store_vector": memory.vector_storer(kernel.dtype, cc),
         "LANES": constant(kernel.lanes),
         "LANES_LOG2": constant(kernel.lanes.bit_length() - 1),
     }
 
 
-def stored_tools(dtypes: set[str]) -> dict[str, Any]:
+def stored_tools(dtypes: set[str], cc: Capability) -> dict[str, Any]:
     """Loads, stores and addresses of elements of these dtypes."""
     tools: dict[str, Any] = {}
     for name in dtypes:
         tools |= {f"load_{name}": memory.loader(name), f"at_{name}": memory.mover(name)}
-        tools |= {f"store_{name}": memory.storer(name)}
+        tools |= {f"store_{name}": memory.storer(name, cc)}
     return tools
 
 
-def helper_tools(kernel: Helper) -> dict[str, Any]:
+def helper_tools(kernel: Helper, cc: Capability) -> dict[str, Any]:
     """What the text of a helper calls, on the GPU."""
     computing = kernel.computing
     stored = {a.dtype for a in kernel.arguments if a.kind == "pointer"}
     return (
         index_tools(kernel.index)
-        | stored_tools(stored)
+        | stored_tools(stored, cc)
         | {
             "converted": memory.converter(getattr(kernel, "target", computing)),
             "whole": memory.whole,
@@ -168,7 +169,7 @@ def helper_tools(kernel: Helper) -> dict[str, Any]:
     )
 
 
-def row_scope(kernel: Rows) -> dict[str, Any]:
+def row_scope(kernel: Rows, cc: Capability) -> dict[str, Any]:
     """What the text of a row kernel calls, on the GPU."""
     dtype, computing, finishing = kernel.dtype, kernel.computing, kernel.finishing
     constant = INDEX[kernel.index][1]
@@ -183,11 +184,11 @@ def row_scope(kernel: Rows) -> dict[str, Any]:
         "wide": conversion(computing, finishing),
         "close": conversion(finishing, computing),
         "load_vector": memory.vector_loader(dtype),
-        "store_vector": memory.vector_storer(dtype),
+        "store_vector": memory.vector_storer(dtype, cc),
         "PARTIALS": constant(kernel.partials),
         "IGNORED": np.int64(IGNORED),
     }
-    scope |= stored_tools({dtype, computing, kernel.value_dtype or dtype, "bool", "int64"})
+    scope |= stored_tools({dtype, computing, kernel.value_dtype or dtype, "bool", "int64"}, cc)
     for name, (source, kind) in row_tools.scalars(kernel).items():
         scope[name] = scalar_tool(source, kind)
     for name, (value, kind) in row_tools.constants(kernel).items():
@@ -197,14 +198,14 @@ def row_scope(kernel: Rows) -> dict[str, Any]:
     return scope
 
 
-def function(kernel: Kernel) -> Any:
+def function(kernel: Kernel, cc: Capability) -> Any:
     """The Python function of a kernel, its text bound to what it calls on the GPU."""
     if isinstance(kernel, Rows):
-        scope, text = row_scope(kernel), rows.source(kernel)
+        scope, text = row_scope(kernel, cc), rows.source(kernel)
     elif isinstance(kernel, Helper):
-        scope, text = helper_tools(kernel), elementwise.source(kernel)
+        scope, text = helper_tools(kernel, cc), elementwise.source(kernel)
     else:
-        scope, text = elementwise_tools(kernel), elementwise.source(kernel)
+        scope, text = elementwise_tools(kernel, cc), elementwise.source(kernel)
     exec(text, scope)
     return scope[kernel.name]
 
@@ -213,7 +214,7 @@ def ptx(kernel: Kernel, cc: tuple[int, int]) -> str:
     """The PTX of a kernel for a compute capability; its entry has the kernel's name."""
     signature = types.void(*(numba_type(kernel, a) for a in kernel.arguments))
     text, _ = cuda.compile_ptx(
-        function(kernel),
+        function(kernel, cc),
         signature,
         cc=cc,
         launch_bounds=(math.prod(kernel.block), kernel.resident_blocks(cc)),

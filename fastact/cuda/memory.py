@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
-from fastact.cuda.halves import narrow, widen
+from fastact.cuda.halves import narrow, narrow_pair, widen, widen_pair
 from fastact.cuda.kinds import COMPUTING, INTEGERS, ITEMSIZE, SIZE, VECTOR_BYTES
 
 GLOBAL = 1  # NVVM's address space of global memory
@@ -31,7 +31,6 @@ NUMBA = {
     **{name: getattr(types, name) for name in INTEGERS},
 }
 WORD = ir.IntType(32)
-PAIR = {"float16": ir.VectorType(ir.HalfType(), 2), "bfloat16": ir.VectorType(ir.IntType(16), 2)}
 
 
 def address(builder: Any, base: Any, index: Any, kind: Any) -> Any:
@@ -78,14 +77,14 @@ def mover(dtype: str) -> Any:
     return at
 
 
-def storer(dtype: str) -> Any:
+def storer(dtype: str, cc: tuple[int, int]) -> Any:
     """store(address, index, value): one element, rounded to the dtype."""
     kind = STORED[dtype]
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         base, index, value = args
         place = address(builder, base, index, kind)
-        builder.store(narrow(builder, value, dtype), place, align=SIZE[dtype])
+        builder.store(narrow(builder, value, dtype, cc), place, align=SIZE[dtype])
         return context.get_dummy_value()
 
     @intrinsic
@@ -142,10 +141,10 @@ def vector_loader(dtype: str) -> Any:
         place = address(builder, base, index, kind)
         vector = builder.load(place, align=VECTOR_BYTES, typ=kind)
         elements = [builder.extract_element(vector, lane(k)) for k in range(kind.count)]
-        if dtype in PAIR:
-            pairs = [builder.bitcast(word, PAIR[dtype]) for word in elements]
-            elements = [builder.extract_element(p, lane(k)) for p in pairs for k in range(2)]
-        values = [widen(builder, e, dtype) for e in elements]
+        if ITEMSIZE[dtype] == 2:
+            values = [value for word in elements for value in widen_pair(builder, word, dtype)]
+        else:
+            values = [widen(builder, e, dtype) for e in elements]
         return context.make_tuple(builder, signature.return_type, values)
 
     @intrinsic
@@ -156,16 +155,16 @@ def vector_loader(dtype: str) -> Any:
     return load_vector
 
 
-def vector_storer(dtype: str) -> Any:
+def vector_storer(dtype: str, cc: tuple[int, int]) -> Any:
     """store_vector(address, index, values): a tuple to the index-th sixteen bytes."""
     kind, lanes = vector_type(dtype), VECTOR_BYTES // ITEMSIZE[dtype]
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         base, index, values = args
-        elements = [narrow(builder, builder.extract_value(values, k), dtype) for k in range(lanes)]
-        if dtype in PAIR:
+        elements = [builder.extract_value(values, k) for k in range(lanes)]
+        if ITEMSIZE[dtype] == 2:
             pairs = zip(elements[::2], elements[1::2], strict=True)
-            elements = [builder.bitcast(packed(builder, p, PAIR[dtype]), WORD) for p in pairs]
+            elements = [narrow_pair(builder, list(pair), dtype, cc) for pair in pairs]
         vector = packed(builder, elements, kind)
         builder.store(vector, address(builder, base, index, kind), align=VECTOR_BYTES)
         return context.get_dummy_value()
