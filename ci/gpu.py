@@ -1,5 +1,8 @@
 """On a machine with a GPU: `check` compares every op with the CPU, `bench FILE` times them.
 
+A row of the bench has the time of a call, the share of the copy bandwidth of the card that it
+reaches, moving what must be moved, and PyTorch's time over it; the goals are summed up at the end.
+
 Arrays are PyTorch's: it is there to be compared with anyway.
 """
 
@@ -15,7 +18,7 @@ import torch
 
 import fastact as fa
 from fastact.activations.record import Activation
-from fastact.registry import RECORDS, ROW_OPS
+from fastact.registry import PAIRED, RECORDS, ROW_OPS
 from fastact.runtime.functions import directions_of
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
@@ -27,7 +30,9 @@ SETS = 4  # inputs taken in turns, so that no run finds its own in the cache
 
 def forms() -> Iterator[tuple[Any, Any, Any]]:
     """(record, direction, public function) of every elementwise op."""
-    for record in RECORDS.values():
+    for record in (*RECORDS.values(), *PAIRED.values()):
+        if record.name == "glu":  # of one array: among the calls
+            continue
         for direction in directions_of(record):
             if not direction.results:
                 yield record, direction, getattr(fa, record.name + direction.suffix)
@@ -70,7 +75,9 @@ LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 def check() -> None:
-    """Every elementwise form bit by bit, row ops within a few units in the last place."""
+    """Every elementwise form bit by bit, row ops within a few units in the last place; calls that
+    need more than one kernel; the oracle.
+    """
     wrong = 0
     for _, direction, function in forms():
         for dtype in DTYPES:
@@ -85,18 +92,18 @@ def check() -> None:
                     print(f"WRONG {function.__name__} {dtype} {name}")
     for op in ROW_OPS:
         wrong += check_rows(op)
-    wrong += check_against_oracle()
+    wrong += check_calls() + check_labels() + check_against_oracle()
     print("all right" if not wrong else f"{wrong} cases are wrong")
     sys.exit(bool(wrong))
 
 
-def on_gpu(op: Any) -> bool:
-    """Whether a row op takes arrays on a GPU."""
-    return not (op.start is not None or op.causal or op.groups) and hasattr(fa, op.name)
+def plain(op: Any) -> bool:
+    """Whether a row op takes an axis alone; the others are among the calls."""
+    return not (op.causal or op.groups)
 
 
 def check_rows(op: Any) -> int:
-    if op.per_row or "y" in op.inputs or not on_gpu(op):
+    if op.per_row or "y" in op.inputs or not plain(op):
         return 0
     wrong, function = 0, getattr(fa, op.name)
     for dtype in DTYPES:
@@ -107,10 +114,53 @@ def check_rows(op: Any) -> int:
                 right = np.asarray(function(*map(host, x), axis=axis)).astype(float)
                 eps = float(torch.finfo(getattr(torch, dtype)).eps)
                 scale = np.maximum(np.abs(right), np.abs(right).max() * 1e-3)
+                if op.absolute:  # errors are in units of the largest entry that there can be
+                    scale = np.maximum(scale, 1.0)
                 if not np.all(np.abs(got - right) <= 8 * eps * scale):
                     wrong += 1
                     print(f"WRONG {op.name} {dtype} {shape} axis {axis}")
     return wrong
+
+
+def on_device(value: Any) -> Any:
+    """A NumPy array as a tensor on the GPU; anything else as it is."""
+    if not isinstance(value, np.ndarray | np.generic):
+        return value
+    array = np.array(value)
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).cuda().view(torch.bfloat16)
+    return torch.from_numpy(array).cuda()
+
+
+def check_calls() -> int:
+    """Losses, gradients of parameters, conversions, several axes, limits, groups, rounds."""
+    from gpu_calls import CALLS, compare, expected
+
+    wrong = 0
+    for name, call in CALLS.items():
+        options = {n: on_device(v) for n, v in call.options.items()}
+        try:
+            found = several(getattr(fa, call.function)(*map(on_device, call.arrays), **options))
+            for got, right in zip(found, expected(call), strict=True):
+                compare(call, host(got), right)
+        except Exception as error:
+            wrong += 1
+            print(f"WRONG {call.function}: {name}: {type(error).__name__} {error}")
+    return wrong
+
+
+def check_labels() -> int:
+    """Labels out of range read nothing that is not there, and say so."""
+    x, labels = tensor("float32", 64, 100), torch.arange(64, device="cuda")
+    labels[3], labels[5] = 100, -1
+    options = {"reduction": "none"}
+    losses, gradient = fa.softmax_cross_entropy_value_and_grad(x, labels, **options)
+    torch.cuda.synchronize()
+    bad = torch.isnan(losses) & torch.isnan(gradient).all(1)
+    if bad.nonzero().flatten().tolist() == [3, 5]:
+        return 0
+    print("WRONG labels out of range")
+    return 1
 
 
 def check_against_oracle() -> int:
@@ -167,22 +217,72 @@ def time_elementwise(record: Any, direction: Any, function: Any, dtype: str, siz
     copy = seconds(lambda k: outs[k].copy_(sets[k][0])) * (count + 1) / 2
     theirs, form = None, getattr(record, "torch", "")
     if direction.name == "forward" and form:
+        code = compile(form, record.name, "eval")
         scope = {"torch": torch, "F": torch.nn.functional}
         scope |= {p.name: p.default for p in record.parameters}
-        code = compile(form, record.name, "eval")
-        theirs = seconds(lambda k: eval(code, scope | {"x": sets[k][0], "out": outs[k]}))
+
+        def peer(k: int) -> Any:
+            operands = dict(zip(direction.arrays, sets[k], strict=True))
+            return eval(code, scope | operands | {"out": outs[k]})
+
+        theirs = seconds(peer)
     return row(record.name + direction.suffix, dtype, size, mine, theirs, copy)
 
 
 def time_rows(op: Any, dtype: str, shape: tuple[int, int]) -> Any:
-    """One row op of x, the same way."""
+    """One row op beside PyTorch's, eager and compiled, and a copy of as many bytes."""
     function, code = getattr(fa, op.name), compile(op.torch, op.name, "eval")
-    xs = [tensor(dtype, *shape, seed=j) for j in range(SETS)]
-    outs = [torch.empty_like(x) for x in xs]
-    mine = seconds(lambda k: function(xs[k]))
-    copy = seconds(lambda k: outs[k].copy_(xs[k]))
-    theirs = seconds(lambda k: eval(code, {"torch": torch, "x": xs[k]}))
-    return row(op.name, dtype, shape, mine, theirs, copy)
+    sets = [[tensor(dtype, *shape, seed=k + 9 * j) for k in range(len(op.inputs))]
+            for j in range(SETS)]  # fmt: skip
+    outs = [torch.empty_like(s[0]) for s in sets]
+    scope = {"torch": torch, "F": torch.nn.functional}
+
+    def peer(k: int) -> Any:
+        return eval(code, scope | dict(zip(op.inputs, sets[k], strict=True)))
+
+    mine = seconds(lambda k: function(*sets[k]))
+    copy = seconds(lambda k: outs[k].copy_(sets[k][0])) * (len(op.inputs) + 1) / 2
+    found = row(op.name, dtype, shape, mine, seconds(peer), copy)
+    if op.name == "softmax":
+        fused = torch.compile(lambda x: torch.softmax(x, -1))  # a kernel that Triton fuses
+        try:
+            found["triton"] = seconds(lambda k: fused(sets[k][0]))
+        except Exception as error:
+            print(f"no fused softmax to compare with: {type(error).__name__}")
+    return found
+
+
+def time_losses(dtype: str, shape: tuple[int, int]) -> list[Any]:
+    """Loss and gradient in one call, beside PyTorch's forward and backward pass."""
+    functional = torch.nn.functional
+    xs = [tensor(dtype, *shape, seed=j).requires_grad_() for j in range(SETS)]
+    plain = [x.detach() for x in xs]
+    copies = [torch.empty_like(x) for x in plain]
+    ids = torch.randint(shape[1], shape[:1], device="cuda")
+    targets = (tensor(dtype, *shape) > 0).to(plain[0].dtype)
+    copy = seconds(lambda k: copies[k].copy_(plain[k]))
+
+    def ours(loss: Any, second: Any) -> Callable[[int], Any]:
+        return lambda k: loss(plain[k], second)
+
+    def theirs(loss: Any, second: Any) -> Callable[[int], Any]:
+        return lambda k: torch.autograd.grad(loss(xs[k], second), xs[k])
+
+    # reads and writes in units of the copy's
+    cases = (
+        (fa.softmax_cross_entropy_value_and_grad, functional.cross_entropy, ids, 1.0),
+        (
+            fa.sigmoid_cross_entropy_value_and_grad,
+            functional.binary_cross_entropy_with_logits,
+            targets,
+            1.5,
+        ),
+    )
+    found = []
+    for loss, peer, second, share in cases:
+        times = seconds(ours(loss, second)), seconds(theirs(peer, second))
+        found.append(row(loss.__name__, dtype, shape, *times, copy * share))
+    return found
 
 
 def bench(path: str) -> None:
@@ -194,14 +294,35 @@ def bench(path: str) -> None:
                 for size in SIZES:
                     results.append(time_elementwise(record, direction, function, dtype, size))
     for op in ROW_OPS:
-        if op.torch and op.inputs == ("x",) and on_gpu(op):
+        if op.torch and not op.per_row and plain(op):
             results += [time_rows(op, dtype, shape) for dtype in DTYPES for shape in ROWS]
+    for dtype in DTYPES:
+        for shape in ROWS:
+            results += time_losses(dtype, shape)
+    summary(results)
     x = tensor("float32", 16)
     out = torch.empty_like(x)
     results.append({"launch_us": launch_overhead(lambda: fa.sigmoid(x, out=out))})
     print(f"a call on 16 elements takes {results[-1]['launch_us']:.1f} us of the host")
     with open(path, "w") as file:
         json.dump({"device": torch.cuda.get_device_name(), "results": results}, file, indent=1)
+
+
+def summary(results: list[Any]) -> None:
+    """The goals, how often each is met, and by how much it is missed most."""
+    large = [r for r in results if isinstance(r["shape"], int) and r["shape"] >= 1 << 24]
+    peers = [r for r in results if r["torch"]]
+    wide = [r for r in peers if not isinstance(r["shape"], int)]
+    goals = (
+        ("0.9 of the copy from 16 Mi elements", large, lambda r: r["copy"] / r["seconds"], 0.9),
+        ("1.0 x torch", peers, lambda r: r["torch"] / r["seconds"], 1.0),
+        ("1.5 x torch, rows and losses", wide, lambda r: r["torch"] / r["seconds"], 1.5),
+    )
+    for name, chosen, ratio, goal in goals:
+        worst = min(chosen, key=ratio)
+        met = sum(ratio(r) >= goal for r in chosen)
+        print(f"{name}: {met} of {len(chosen)}; least {ratio(worst):.2f}, {worst['op']} "
+              f"{worst['dtype']} {worst['shape']}")  # fmt: skip
 
 
 def launch_overhead(call: Callable[[], Any], repeats: int = 1000) -> float:

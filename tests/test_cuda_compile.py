@@ -86,7 +86,7 @@ def test_every_helper_compiles():
         Labels(1, 32, "int64", "float32"),
         Labels(2, 64, "uint8", "float64", "float16", True),
     ]
-    for n, kernel in enumerate(helpers):
+    for n, kernel in enumerate(helpers if gpu.FULL else helpers[::3]):
         name, types = entry(build.ptx(kernel, kinds.CAPABILITIES[n % len(kinds.CAPABILITIES)]))
         assert name == kernel.name
         assert [int(t[1:]) for t in types] == [width(kernel, a) for a in kernel.arguments]

@@ -112,7 +112,8 @@ def test_resident_threads(dtype, cc):
     assert resident == held if dtype == "float32" else held / 2 < resident <= held
 
 
-ROWS = [*ROW_OPS, *(op for loss in LOSSES for op in loss.ops)]
+LOSS_OPS = [op for loss in LOSSES for op in loss.ops]
+ROWS = [*ROW_OPS, *(LOSS_OPS if gpu.FULL else LOSS_OPS[1::2])]  # with the gradient
 # rows of a lane, of a warp, of a block, in chunks
 LENGTHS = (8, 1024, 4096, 1 << 20)
 
