@@ -29,7 +29,9 @@ from fastact.compile.strips import HALF_WORD, POINTER, WORD, word
 from fastact.compile.vectors import intrinsic
 from fastact.rowwise.record import Form
 
-MOST_HELD = 1 << 17  # bytes of the results of one row that are held; a longer row's go in pieces
+# Bytes that one row takes in the computing dtype up to which its results are held as a whole; a
+# longer row's go in pieces. Beside two rows of results lie two rows of each input.
+MOST_HELD = 1 << 18
 LINE_KIND = ir.VectorType(WORD, LINE // 8)
 
 
@@ -38,6 +40,7 @@ class StreamingPasses(RowPasses):
 
     def __init__(self, form: Form, module: Any, symbol: str) -> None:
         super().__init__(form, module, symbol)
+        self.in_results = form.dtype == self.computing
         # The step beside which memory is read and written: the one that takes longer.
         self.step = "sums" if "e" in self.need.terms or not self.outs else "apply"
         # Two areas for each output: while one is filled the other is sent, line after line.
@@ -52,11 +55,10 @@ class StreamingPasses(RowPasses):
         return self.bit(True)
 
     def set_length(self, short: Any, padded: Any) -> None:
-        b, alone = self.builder, self.dtype == self.computing
+        b = self.builder
         super().set_length(short, padded)
-        self.held = b.icmp_signed("<=", self.length, word(MOST_HELD // self.item_size))
-        self.keeps = b.and_(self.held, self.bit(alone))
-        self.span = b.select(self.keeps, word(1 << 62), word(SEGMENT))
+        self.held = self.keeps = b.icmp_signed("<=", self.length, word(MOST_HELD // self.size))
+        self.span = b.select(self.held, word(1 << 62), word(SEGMENT))
         self.half = b.select(b.and_(self.held, b.not_(short)), self.length, word(SEGMENT))
         self.take_areas()
 
@@ -64,10 +66,13 @@ class StreamingPasses(RowPasses):
         """Room for the results: on the stack if they are few, from the system if they are many."""
         b = self.builder
         take = self.system_function("malloc", POINTER, [WORD])
-        self.taken = {name: self.variable(NOWHERE) for name in self.outs}
+        sizes = dict.fromkeys(self.outs, 2 * self.item_size)
+        if self.need.keep and not self.in_results:
+            sizes["e"] = self.size
+        self.taken = {name: self.variable(NOWHERE) for name in sizes}
         with self.when(b.and_(self.held, b.not_(self.short))):
-            for name in self.outs:
-                found = b.call(take, [b.mul(self.length, word(2 * self.item_size))])
+            for name, size in sizes.items():
+                found = b.call(take, [b.mul(self.length, word(size))])
                 b.store(found, self.taken[name])
                 with self.when(b.icmp_unsigned("==", found, NOWHERE)):
                     self.call(self.slot(self.job, R_ROWS), list(self.arguments))
@@ -125,10 +130,13 @@ class StreamingPasses(RowPasses):
         return self.item(self.areas[name], offset, self.item_size)
 
     def kept_place(self, b: Any, row: Any, index: Any, at: Any) -> Any:
-        """Exponentials are kept where they turn into results."""
-        if self.dtype == self.computing:
+        """Exponentials are kept where they turn into results, if those are as long."""
+        if self.in_results:
             return self.target(self.outs[0], b, row, index)
-        return super().kept_place(b, row, index, at)
+        code = self.builder
+        far = self.item(self.get(self.taken["e"], POINTER), index, self.size)
+        near = super().kept_place(b, row, index, at)
+        return code.select(code.and_(self.held, code.not_(self.short)), far, near)
 
     def labelled_place(self, b: Any, row: Any, label: Any) -> Any:
         """Where results still are, or, if they go in pieces, where the last has gone by then."""
