@@ -94,12 +94,14 @@ class StreamingPasses(RowPasses):
         return found or ir.Function(self.function.module, kind, name)
 
     def set_batch(self, rows: Any) -> None:
-        self.ahead = {
-            n: self.builder.mul(rows, self.outer[self.need.position(n)]) for n in self.need.rows
-        }
+        # Two batches, where arrays that had left the third-level cache gain 3 to 10 % over one;
+        # two inputs lose as much: they fill the caches.
+        b, batches = self.builder, word(2 if len(self.need.rows) == 1 else 1)
+        distance = b.mul(rows, batches)
+        self.ahead = {n: b.mul(distance, self.outer[self.need.position(n)]) for n in self.need.rows}
 
     def soon(self, step: str, bases: dict[str, Any], row: Any, index: Any) -> list[Any]:
-        """The same piece of the next batch's rows."""
+        """The same piece of the rows of a batch to come."""
         if step != self.step:
             return []
         return [self.at(self.address(n, row, index), self.ahead[n]) for n in self.need.rows]
