@@ -10,7 +10,7 @@ import numpy as np
 
 from fastact.activations.directions import Direction
 from fastact.activations.paired import Paired
-from fastact.runtime import elsewhere
+from fastact.runtime import dlpack, elsewhere
 from fastact.runtime.announce import announce
 from fastact.runtime.functions import FLOATS, check_dtypes, foreign, function
 from fastact.runtime.paired_docs import halves_docstring
@@ -63,11 +63,15 @@ def paired_function(op: Paired, direction: Direction) -> Callable[..., Any]:
     def glu(x: Any, axis: Any = -1, out: Any = None) -> Any:
         if elsewhere.on_gpu((x, out)):
             return on_gpu({"x": x}, axis, out)
+        if dlpack.concerns((x, out)):
+            return dlpack.call(glu, (x,), out, axis=axis)
         return gate(*halves(name, x, axis), out)
 
     def glu_backward(dy: Any, x: Any, axis: Any = -1, out: Any = None) -> Any:
         if elsewhere.on_gpu((dy, x, out)):
             return on_gpu({"dy": dy, "x": x}, axis, out)
+        if dlpack.concerns((dy, x, out)):
+            return dlpack.call(glu_backward, (dy, x), out, axis=axis)
         a, b = halves(name, x, axis)
         check_dtypes(name, {"dy": dy})
         if np.shape(dy) != a.shape:

@@ -6,10 +6,26 @@ from collections.abc import Callable
 from typing import Any
 
 from fastact.rowwise.losses import LOSSES
+from fastact.runtime import dlpack
 from fastact.runtime.announce import announce
 from fastact.runtime.docs import loss_docstring
 from fastact.runtime.sigmoid_loss import sigmoid_loss
 from fastact.runtime.softmax_loss import softmax_loss
+
+
+def computed(
+    loss: Callable[..., Any], name: str, gradient: bool, *given: Any, out: Any = None
+) -> Any:
+    """A loss, with its gradient if that is wanted, in the kind of its arrays."""
+    operands = (*given[:2], out)
+    if not dlpack.concerns(operands):
+        return loss(name, gradient, *given, out)
+    first = next(filter(dlpack.is_foreign, operands))
+    found = loss(name, gradient, *map(dlpack.as_numpy, given), dlpack.as_numpy(out))
+    if not gradient:
+        return dlpack.like(first, found)
+    value, dlogits = found
+    return dlpack.like(first, value), dlpack.like(first, dlogits) if out is None else out
 
 
 def softmax_cross_entropy(
@@ -22,7 +38,7 @@ def softmax_cross_entropy(
     reduction: str = "mean",
 ) -> Any:
     options = (axis, weight, ignore_index, label_smoothing, reduction)
-    return softmax_loss("softmax_cross_entropy", False, logits, labels, *options)
+    return computed(softmax_loss, "softmax_cross_entropy", False, logits, labels, *options)
 
 
 def softmax_cross_entropy_value_and_grad(
@@ -35,8 +51,9 @@ def softmax_cross_entropy_value_and_grad(
     reduction: str = "mean",
     out: Any = None,
 ) -> Any:
-    options = (axis, weight, ignore_index, label_smoothing, reduction, out)
-    return softmax_loss("softmax_cross_entropy_value_and_grad", True, logits, labels, *options)
+    options = (axis, weight, ignore_index, label_smoothing, reduction)
+    name = "softmax_cross_entropy_value_and_grad"
+    return computed(softmax_loss, name, True, logits, labels, *options, out=out)
 
 
 def sigmoid_cross_entropy(
@@ -47,7 +64,7 @@ def sigmoid_cross_entropy(
     reduction: str = "mean",
 ) -> Any:
     options = (weight, pos_weight, reduction)
-    return sigmoid_loss("sigmoid_cross_entropy", False, logits, targets, *options)
+    return computed(sigmoid_loss, "sigmoid_cross_entropy", False, logits, targets, *options)
 
 
 def sigmoid_cross_entropy_value_and_grad(
@@ -58,8 +75,9 @@ def sigmoid_cross_entropy_value_and_grad(
     reduction: str = "mean",
     out: Any = None,
 ) -> Any:
-    options = (weight, pos_weight, reduction, out)
-    return sigmoid_loss("sigmoid_cross_entropy_value_and_grad", True, logits, targets, *options)
+    options = (weight, pos_weight, reduction)
+    name = "sigmoid_cross_entropy_value_and_grad"
+    return computed(sigmoid_loss, name, True, logits, targets, *options, out=out)
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {

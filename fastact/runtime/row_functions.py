@@ -320,6 +320,12 @@ def call_causal(
     if isinstance(offset, bool) or not hasattr(offset, "__index__"):
         raise TypeError(f"{op.name}: offset must be an integer, got {offset!r}")
     there = elsewhere.on_gpu((*arrays, out, more["where"]))
+    if not there and dlpack.concerns((*arrays, out)):
+
+        def on_host(*operands: Any, out: Any, **options: Any) -> Any:
+            return call_causal(op, operands, offset, out, dtype, casting, **options)
+
+        return dlpack.call(on_host, arrays, out, **more)
     shape = tuple(getattr(arrays[-1], "shape", ())) if there else np.shape(arrays[-1])
     if len(shape) < 2:
         raise ValueError(f"{op.name}: {op.inputs[-1]} of shape {shape} is no matrix")
@@ -355,6 +361,12 @@ def call_groups(
     """A call in which a row is one of the groups of neighbours that an axis is cut into."""
     if elsewhere.on_gpu((*arrays, out)):
         return on_gpu(RowCall(op, arrays, axis, out, dtype, casting, groups=groups))
+    if dlpack.concerns((*arrays, out)):
+
+        def on_host(*operands: Any, out: Any) -> Any:
+            return call_groups(op, operands, groups, axis, out, dtype, casting)
+
+        return dlpack.call(on_host, arrays, out)
     axis = check_axis(op.name, axis)
     check_dtypes(op.name, dict(zip(op.inputs, arrays, strict=True)))
     *others, x = map(np.asanyarray, arrays)
