@@ -1,14 +1,16 @@
-"""fastact.torch and fastact.jax beside the libraries' own functions: `python bench/adapters.py`.
+"""fastact.torch beside PyTorch's own functions: `python bench/adapters.py [op ...]`.
 
 Microseconds of a call on 16 elements (without a gradient, recording one, and a whole step forward
-and backward), then nanoseconds per element of a step on 1 Mi float32, and the ratio. The best of
-many rounds, the competitors in turn.
+and backward), then nanoseconds per element of a step on 1 Mi float32, and the ratio; then steps of
+fused ops on 1024 rows of 1024. The best of many rounds, the competitors in turn.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,34 @@ TORCH: dict[str, Callable[..., Any]] = {
     "mish": F.mish,
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+}
+
+
+ROWS = torch.randn(1024, 1024, requires_grad=True)
+LABELS = torch.arange(1024) % 1024
+TARGETS = torch.rand(1024, 1024)
+GATE = torch.randn(1024, 1024, requires_grad=True)
+BIAS = torch.randn(1024, requires_grad=True)
+MASK = torch.ones(1024, 1024, dtype=torch.bool).triu(1)
+FUSED: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+    "softmax_cross_entropy": (
+        lambda: F.cross_entropy(ROWS, LABELS),
+        lambda: ft.softmax_cross_entropy(ROWS, LABELS),
+    ),
+    "sigmoid_cross_entropy": (
+        lambda: F.binary_cross_entropy_with_logits(ROWS, TARGETS),
+        lambda: ft.sigmoid_cross_entropy(ROWS, TARGETS),
+    ),
+    "swiglu": (lambda: ROWS * F.silu(GATE), lambda: ft.swiglu(ROWS, GATE)),
+    "glu": (lambda: F.glu(ROWS), lambda: ft.glu(ROWS)),
+    "bias_gelu_tanh": (
+        lambda: F.gelu(ROWS + BIAS, approximate="tanh"),
+        lambda: ft.bias_gelu_tanh(ROWS, BIAS),
+    ),
+    "causal_softmax": (
+        lambda: ROWS.masked_fill(MASK, -torch.inf).softmax(-1),
+        lambda: ft.causal_softmax(ROWS),
+    ),
 }
 
 
@@ -62,9 +92,15 @@ def both(
     return [best(kind, rounds, calls) for kind in kinds]
 
 
-def main() -> None:
+def step_of(f: Callable[[], Any], dy: torch.Tensor) -> Any:
+    return torch.autograd.grad(f(), (ROWS, GATE, BIAS), dy, allow_unused=True)
+
+
+def main(ops: list[str]) -> None:
     print("16 elements, us: torch, fastact, ratio | 1 Mi, ns per element: torch, fastact, speedup")
     for name, theirs in TORCH.items():
+        if name not in ops:
+            continue
         functions = (theirs, getattr(ft, name))
         small = both(functions, SMALL, 15, 200)
         (large,) = both(functions, LARGE, 10, 1)[2:]
@@ -74,7 +110,12 @@ def main() -> None:
         ]
         a, b = (t / LARGE * 1e9 for t in large)
         print(f"{name:12}", " | ".join([*parts, f"{a:.3f} {b:.3f} {a / b:.2f}x"]), flush=True)
+    for name, pair in FUSED.items():
+        if name not in ops:
+            continue
+        a, b = best([partial(step_of, f, torch.ones_like(f())) for f in pair], 15, 1)
+        print(f"{name:22} {a / LARGE * 1e9:.3f} {b / LARGE * 1e9:.3f} {a / b:.2f}x", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or [*TORCH, *FUSED])
