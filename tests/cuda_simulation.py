@@ -249,3 +249,56 @@ def check_special_rows():
             flat = list(placed.values())[1].array
             got = flat.reshape(out.shape, order="F" if out.flags.f_contiguous else "C")
             compare_rows(op, x, got, expected)
+
+
+# Losses, and what stands before and after a kernel
+
+
+def check_losses():
+    """Class ids of another type with weights and ignored rows, prepared, then loss and gradient."""
+    import fastact as fa
+    from fastact.rowwise.losses import CLASS
+
+    rng = np.random.default_rng(0)
+    x, weight = rng.normal(0, 3, (7, 10)).astype(np.float32), rng.uniform(0.1, 2, 10)
+    labels = rng.integers(0, 10, 7).astype(np.uint8)
+    labels[2] = 5
+    own, ids = np.zeros(7, np.float32), np.zeros(7, np.int64)
+    arrays = [labels, ids, own, weight]
+    placed = [Address(a) for a in arrays]
+    views = [view_of(a, at) for a, at in zip(arrays, placed, strict=True)]
+    plans = plan.labels(views[0], "float32", views[3], True)
+    run(plans, placed, [10, 5, np.float32(1.0)], np.dtype(np.float32))
+    assert ids.tolist() == [-1 if label == 5 else label for label in labels.tolist()]
+    np.testing.assert_array_equal(own, np.where(labels == 5, 0, weight[labels]).astype(np.float32))
+    named = {"x": x, "factor": own, "label": ids, "out0": np.zeros_like(x),
+             "value": np.zeros(7, np.float32)}  # fmt: skip
+    placed = {n: memory_of(a) for n, a in named.items()}
+    views = {n: view_of(a, placed[n]) for n, a in named.items()}
+    computing = np.dtype(np.float32)
+    run(plan.rowwise(CLASS[True], views), list(placed.values()), [np.float32(np.nan)], computing)
+    options = {"weight": weight, "ignore_index": 5, "reduction": "none"}
+    losses, gradient = fa.softmax_cross_entropy_value_and_grad(x, labels, **options)
+    np.testing.assert_allclose(named["value"], losses, rtol=5e-7)
+    np.testing.assert_allclose(named["out0"], gradient, rtol=1e-6, atol=1e-9)
+
+
+def check_copies():
+    """Every dtype into every float, some under a mask."""
+    from fastact.cuda.kinds import ITEMSIZE, SIZE
+
+    for n, source in enumerate(SIZE):
+        for target in ITEMSIZE:
+            if "bfloat16" in (source, target) and not ops.BFLOAT16:
+                continue
+            kinds = [ops.BFLOAT16[0] if k == "bfloat16" else np.dtype(k) for k in (source, target)]
+            x = np.arange(-4, 5).astype(kinds[0])
+            out, mask = np.full(9, 7, kinds[1]), np.arange(9) % 3 > 0
+            given = [x, *((mask,) if n % 2 else ()), out]
+            placed = [Address(a) for a in given]
+            views = [view_of(a, at) for a, at in zip(given, placed, strict=True)]
+            plans = plan.copy(views[0], views[-1], views[1] if n % 2 else None)
+            run(plans, placed, [], np.dtype(np.float32), BLOCK)
+            with np.errstate(over="ignore"):  # -4 as an unsigned integer is beyond float16
+                right = np.where(mask if n % 2 else True, x.astype(kinds[1]), kinds[1].type(7))
+            ops.assert_same_bits(out, right, f"{source} {target}")

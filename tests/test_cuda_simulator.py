@@ -39,3 +39,11 @@ def test_softmax_against_the_oracle():
 
 def test_special_rows():
     simulate("check_special_rows()")
+
+
+def test_losses():
+    simulate("check_losses()")
+
+
+def test_copies():
+    simulate("check_copies()")
