@@ -57,16 +57,6 @@ def concerns(values: Iterable[Any]) -> bool:
     return host_too() or on_gpu(values)
 
 
-def refuse(name: str, values: dict[str, Any]) -> None:
-    """Raise a TypeError that names an array on a GPU, for what only the CPU computes."""
-    for argument, value in values.items():
-        if is_on_gpu(value):
-            kind = type(value).__qualname__
-            raise TypeError(
-                f"{name}: {argument} is a {kind} on the GPU; this function takes arrays on the host"
-            )
-
-
 def install(scope: Scope, name: str, call: Callable[..., Any]) -> None:
     """Put what a public function calls into its scope."""
     plain = scope.setdefault("_plain", {})
