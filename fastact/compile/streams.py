@@ -7,7 +7,8 @@ both that and fetching the next rows are spread over the step that computes most
 line, because a core has few lines under way at a time. The instructions on the entries, and so
 the bits, are those of `rows_task`.
 
-Softmax of 16 Mi float32 on two cores, ns an entry, in rows of 128, 1024 and 32768:
+Softmax of 16 Mi float32 on two cores, ns an entry, in rows of 128, 1024 and 32768, arrays that are
+used again and again (in the third-level cache):
 
     as `rows_task` does it                          0.34  0.34  0.41  (copied: 0.34; PyTorch: 0.38,
     results sent at once when a batch is done       0.38  0.41        0.37, 0.48)
@@ -15,6 +16,14 @@ Softmax of 16 Mi float32 on two cores, ns an entry, in rows of 128, 1024 and 327
     and made where the exponentials were kept       0.24  0.23  0.28
     the same without fetching                       0.31  0.28  0.28
     the same with ordinary stores                   0.48  0.46  0.53
+
+Arrays in turn, so that they come from memory:
+
+    as `rows_task` does it                          0.41  0.36  0.45  (copied: 0.35; PyTorch: 0.41,
+    the last of these, fetched two batches ahead    0.35  0.33  0.32        0.39, 0.49)
+    no line of which is written in two parts        0.29  0.25  0.29
+
+A store to a part of a line waits for the line, and all stores after it wait too.
 """
 
 from __future__ import annotations
@@ -44,12 +53,28 @@ class StreamingPasses(RowPasses):
         # The step beside which memory is read and written: the one that takes longer.
         self.step = "sums" if "e" in self.need.terms or not self.outs else "apply"
         # Two areas for each output: while one is filled the other is sent, line after line.
-        self.near = {n: self.area(2 * SEGMENT * self.item_size) for n in self.outs}
+        # The results of a batch mostly end within a line; they wait for the next batch at the
+        # front of its area, where entries that belong to others may stand before them.
+        self.line = LINE // self.item_size  # entries
+        self.near = {n: self.area(2 * self.room(SEGMENT) * self.item_size) for n in self.outs}
         self.filled = self.variable(word(0))  # the offset of the area that is filled
-        nothing = word(0)
-        self.sent = {n: self.variable(nothing) for n in self.outs}  # next line's address
-        self.until = {n: self.variable(nothing) for n in self.outs}
-        self.apart = {n: self.variable(nothing) for n in self.outs}  # of a line and its source
+        self.sent, self.until, self.apart, self.waiting, self.foreign = (
+            {n: self.variable(word(0)) for n in self.outs} for _ in range(5)
+        )
+        for name in self.outs:
+            there = self.builder.ptrtoint(self.address(name, self.start), WORD)
+            front = self.builder.and_(there, word(LINE - 1))
+            entries = self.builder.sdiv(front, word(self.item_size))
+            for place in (self.sent[name], self.until[name]):
+                self.builder.store(self.builder.sub(there, front), place)
+            self.builder.store(entries, self.waiting[name])
+            self.builder.store(entries, self.foreign[name])
+
+    def room(self, entries: Any) -> Any:
+        """What an area for so many results takes, with what waits and what is read beyond."""
+        if isinstance(entries, int):
+            return entries + 2 * self.line
+        return self.builder.add(entries, word(2 * self.line))
 
     def direct(self, name: str) -> Any:
         return self.bit(True)
@@ -59,7 +84,8 @@ class StreamingPasses(RowPasses):
         super().set_length(short, padded)
         self.held = self.keeps = b.icmp_signed("<=", self.length, word(MOST_HELD // self.size))
         self.span = b.select(self.held, word(1 << 62), word(SEGMENT))
-        self.half = b.select(b.and_(self.held, b.not_(short)), self.length, word(SEGMENT))
+        far = b.and_(self.held, b.not_(short))
+        self.half = self.room(b.select(far, self.length, word(SEGMENT)))
         self.take_areas()
 
     def take_areas(self) -> None:
@@ -72,7 +98,7 @@ class StreamingPasses(RowPasses):
         self.taken = {name: self.variable(NOWHERE) for name in sizes}
         with self.when(b.and_(self.held, b.not_(self.short))):
             for name, size in sizes.items():
-                found = b.call(take, [b.mul(self.length, word(size))])
+                found = b.call(take, [b.mul(self.half, word(size))])
                 b.store(found, self.taken[name])
                 with self.when(b.icmp_unsigned("==", found, NOWHERE)):
                     self.call(self.slot(self.job, R_ROWS), list(self.arguments))
@@ -116,6 +142,10 @@ class StreamingPasses(RowPasses):
     def finish(self, result: Any = None) -> None:
         """Make what has gone past the caches visible before anything that is written later."""
         self.drain()
+        for name in self.outs:
+            line = self.pointer(self.get(self.until[name], WORD))
+            ends = (self.get(place[name], WORD) for place in (self.foreign, self.waiting))
+            self.send_some(self.area_of(name), line, *ends)
         self.leave()
         if self.function.module.triple.startswith(("x86", "i686")):
             intrinsic(self.builder, "llvm.x86.sse.sfence", ir.VoidType(), [])
@@ -128,8 +158,12 @@ class StreamingPasses(RowPasses):
         code = self.builder
         packed = code.add(code.mul(b, self.length), index)
         offset = code.select(self.held, packed, word(0))
-        offset = code.add(offset, self.get(self.filled, WORD))
-        return self.item(self.areas[name], offset, self.item_size)
+        offset = code.add(offset, self.get(self.waiting[name], WORD))
+        return self.item(self.area_of(name), offset, self.item_size)
+
+    def area_of(self, name: str) -> Any:
+        """The area that is filled."""
+        return self.item(self.areas[name], self.get(self.filled, WORD), self.item_size)
 
     def kept_place(self, b: Any, row: Any, index: Any, at: Any) -> Any:
         """Exponentials are kept where they turn into results, if those are as long."""
@@ -141,11 +175,14 @@ class StreamingPasses(RowPasses):
         return code.select(code.and_(self.held, code.not_(self.short)), far, near)
 
     def labelled_place(self, b: Any, row: Any, label: Any) -> Any:
-        """Where results still are, or, if they go in pieces, where the last has gone by then."""
+        """Where results still are: in the area, or, if they go in pieces, sent or waiting."""
         code, name = self.builder, self.outs[0]
         with self.when(code.not_(self.held)):
             self.drain()
         there = self.address(name, row, label)
+        behind = code.sub(code.ptrtoint(there, WORD), self.get(self.until[name], WORD))
+        waits = code.icmp_signed(">=", behind, word(0))
+        there = code.select(waits, self.at(self.area_of(name), behind), there)
         return code.select(self.held, self.target(name, b, row, label), there)
 
     def deliver(self, name: str, row: Any, index: Any, count: Any) -> None:
@@ -188,20 +225,26 @@ class StreamingPasses(RowPasses):
                 self.send_line()
 
     def send(self, name: str, row: Any, index: Any, count: Any) -> None:
-        """Note results for their way to their place; the ends, which share lines, go at once."""
-        b, size = self.builder, self.item_size
-        target = self.address(name, row, index)
-        area = self.item(self.areas[name], self.get(self.filled, WORD), size)
-        there = b.ptrtoint(target, WORD)
-        before = b.and_(b.sub(word(0), there), word(LINE - 1))
-        head = self.smaller(b.sdiv(before, word(size)), count)
-        rest = b.and_(b.mul(b.sub(count, head), word(size)), word(-LINE))
-        first = b.add(there, b.mul(head, word(size)))
+        """Note whole lines of results for their way, and let the rest wait in the other area."""
+        b, size, line = self.builder, self.item_size, word(self.line)
+        waiting, area = self.get(self.waiting[name], WORD), self.area_of(name)
+        first = self.get(self.until[name], WORD)
+        entries = b.add(waiting, count)
+        lines = b.sdiv(entries, line)
         b.store(first, self.sent[name])
-        b.store(b.add(first, rest), self.until[name])
-        b.store(b.sub(b.ptrtoint(area, WORD), there), self.apart[name])
-        self.send_some(area, target, word(0), head)
-        self.send_some(area, target, b.add(head, b.sdiv(rest, word(size))), count)
+        b.store(b.sub(b.ptrtoint(area, WORD), first), self.apart[name])
+        foreign = self.get(self.foreign[name], WORD)
+        mixed = b.icmp_signed(">", foreign, word(0))
+        with self.when(b.and_(mixed, b.icmp_signed(">", lines, word(0)))):
+            self.send_some(area, self.pointer(first), foreign, line)
+            b.store(b.add(first, word(LINE)), self.sent[name])
+            b.store(word(0), self.foreign[name])
+        done = b.mul(lines, line)
+        b.store(b.add(first, b.mul(lines, word(LINE))), self.until[name])
+        b.store(b.sub(entries, done), self.waiting[name])
+        rest = b.load(self.item(area, done, size), typ=LINE_KIND, align=size)
+        other = b.sub(self.half, self.get(self.filled, WORD))
+        b.store(rest, self.item(self.areas[name], other, size), align=size)
 
     def send_some(self, area: Any, target: Any, first: Any, stop: Any) -> None:
         """Bring entries to their place that share their line with others'."""
