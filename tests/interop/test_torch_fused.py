@@ -185,3 +185,16 @@ def test_the_gradient_of_a_loss_that_is_used_twice():
     value.backward(retain_graph=True)
     value.backward(torch.tensor(2.0, dtype=torch.float64))
     torch.testing.assert_close(x.grad, 3 * first)
+
+
+def test_a_gradient_of_a_loss_is_never_written_unnoticed():
+    """It may be what the graph keeps: changed in place, a second backward pass must not use it."""
+    x = torch.tensor(samples.LOSSES[0][1]).requires_grad_()
+    value = ft.softmax_cross_entropy(x, torch.tensor([0, 1, 2, 3]))
+    for k in (1, 2, 3):
+        value.backward(retain_graph=True)
+        (gradient,) = torch.autograd.grad(value, x, retain_graph=True)
+        torch.testing.assert_close(x.grad, k * gradient)
+    gradient.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.backward()
