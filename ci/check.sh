@@ -26,6 +26,7 @@ echo "+ ruff, mypy"
 echo "+ generated files"
 "$python" ci/coefficients.py --check
 "$python" ci/stubs.py --check
+"$python" ci/statements.py
 "$python" ci/report.py --check
 "$python" -m fastact.cli gallery --check
 
