@@ -761,9 +761,14 @@ def row_loop(args, dims, steps, loop):
             task = slot(loop, LOOP_ROW_STREAMING)
         if shared and count > 1 and acquire_pool(state):
             unit = 1 if form == LOOP_ROWS else TILE
+            least = LEAST // max(length, 1)
+            if (
+                form == LOOP_COLUMNS
+            ):  # a stretch of 512 bytes: half of it takes up to 1.4 times as long
+                least = max(least, min(count // slot(state, STATE_THREADS), 2 * TILE))
             set_slot(job, JOB_TASK, task)
             set_slot(job, JOB_TOTAL, count)
-            set_slot(job, JOB_GRAIN, range_of(state, count, LEAST // max(length, 1), unit))
+            set_slot(job, JOB_GRAIN, range_of(state, count, least, unit))
             share(state, job)
         else:
             call3(task, job, 0, count)
