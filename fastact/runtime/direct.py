@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import math
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,20 @@ _call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
 
 
 @cache
-def row_loop(op: RowOp, dtype: np.dtype[Any]) -> RowLoop:
-    """The tasks of an op, loaded here and not by the driver: an error is a plain exception."""
+def rows_of(op: RowOp) -> tuple[bool, ...]:
+    """Which operands of an op, outputs included, run along the row."""
+    return tuple(kind.is_row for kind in (*op.operands(False), *op.results()))
+
+
+@cache
+def task(op: RowOp, dtype: np.dtype[Any]) -> tuple[RowLoop, Any]:
+    """The tasks of an op and the driver's entry that runs them.
+
+    They are loaded here and not by the driver: an error is a plain exception.
+    """
     loop = RowLoop(op, dtype.name, math.nan)
     loop.resolve(FIXED)
-    return loop
+    return loop, _call(driver_entry("row_loop"))
 
 
 def merged(
@@ -58,20 +68,18 @@ def run(op: RowOp, operands: list[np.ndarray]) -> None:
     Those along the row have the row as last axis; the other axes are the same for all operands,
     broadcast already.
     """
-    kinds = (*op.operands(False), *op.results())
-    along = [a for a, kind in zip(operands, kinds, strict=True) if kind.is_row]
-    loop = row_loop(op, along[0].dtype)
+    along = [a for a, is_row in zip(operands, rows_of(op), strict=True) if is_row]
+    loop, call = task(op, along[0].dtype)
     *lead, length = along[0].shape
     if math.prod(lead) == 0:
         return
     sizes, strides = merged(tuple(lead), [a.strides[: len(lead)] for a in operands])
     *more, count = sizes or [1]
-    call = _call(driver_entry("row_loop"))
     dims = (ctypes.c_ssize_t * 2)(count, length)
     steps = [own[-1] if own else 0 for own in strides] + [a.strides[-1] for a in along]
     step_slots = (ctypes.c_ssize_t * len(steps))(*steps)
     starts = [a.__array_interface__["data"][0] for a in operands]
-    for index in np.ndindex(*more):
+    for index in product(*map(range, more)):
         places = [
             start + sum(i * step for i, step in zip(index, own, strict=False))
             for start, own in zip(starts, strides, strict=True)

@@ -14,6 +14,7 @@ from fastact.runtime.loss_arguments import (
     check_out,
     check_reduction,
     delivered,
+    everywhere,
     finite,
     floating,
     rounded,
@@ -107,8 +108,7 @@ def sigmoid_loss(
         lead = rows[0].shape[:-1]
         if summed:
             sums = np.zeros(lead)
-            factors = np.broadcast_to(np.float64(factor), lead)
-            run(family[True, gradient], [*inputs, factors, *outputs, sums])
+            run(family[True, gradient], [*inputs, everywhere(factor, lead), *outputs, sums])
             total += float(sums.sum())
         else:
             run(family[False, gradient], [*inputs, *outputs])

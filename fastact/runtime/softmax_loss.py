@@ -18,6 +18,7 @@ from fastact.runtime.loss_arguments import (
     check_reduction,
     check_smoothing,
     delivered,
+    everywhere,
     finite,
     floating,
     rounded,
@@ -30,26 +31,26 @@ Prepared = tuple[dict[bool, RowOp], list[np.ndarray], float]
 
 def class_ids(
     name: str, labels: np.ndarray, classes: int, ignore_index: Any, lead: tuple[int, ...]
-) -> np.ndarray:
-    """Class ids as int64, IGNORED where they are to be ignored."""
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Class ids as int64, IGNORED where they are to be ignored; and where they are not."""
     if labels.shape != lead:
         raise ValueError(
             f"{name}: labels of shape {labels.shape} do not fit; class ids must have shape {lead}"
         )
-    wrong = (labels < 0) | (labels >= classes)
-    ignored = None
+    ids = labels.astype(np.int64, copy=not labels.flags.aligned)
+    wrong = ids.view(np.uint64) >= classes  # a negative id is a large one there
+    kept = None
     if ignore_index is not None:
         if isinstance(ignore_index, bool) or not hasattr(ignore_index, "__index__"):
             raise TypeError(f"{name}: ignore_index must be an integer, got {ignore_index!r}")
-        ignored = labels == ignore_index.__index__()
-        wrong &= ~ignored
+        kept = labels != ignore_index.__index__()
+        wrong &= kept
     if wrong.any():
         at = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise ValueError(
             f"{name}: label {labels[at]} at {at} is out of range: there are {classes} classes"
         )
-    ids = labels.astype(np.int64)
-    return ids if ignored is None else np.where(ignored, IGNORED, ids)
+    return (ids, None) if kept is None else (np.where(kept, ids, IGNORED), kept)
 
 
 def class_weights(name: str, weight: Any, classes: int) -> np.ndarray | None:
@@ -62,10 +63,6 @@ def class_weights(name: str, weight: Any, classes: int) -> np.ndarray | None:
     return finite(name, "weight", array)
 
 
-def everywhere(value: float, shape: tuple[int, ...]) -> np.ndarray:
-    return np.broadcast_to(np.float64(value), shape)
-
-
 def spread(weights: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
     """The weights of the classes for every row."""
     own = np.ones(rows.shape[-1]) if weights is None else weights
@@ -73,19 +70,29 @@ def spread(weights: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
 
 
 def of_classes(
-    rows: np.ndarray, ids: np.ndarray, weights: np.ndarray | None, smoothing: float, mean: bool
+    rows: np.ndarray,
+    ids: np.ndarray,
+    kept: np.ndarray | None,
+    weights: np.ndarray | None,
+    smoothing: float,
+    mean: bool,
 ) -> Prepared:
     """The op for class ids, its inputs, and what the mean is divided by."""
-    kept = ids != IGNORED
-    own: Any = 1.0 if weights is None else np.where(kept, weights[ids], 0.0)
-    total = float(np.count_nonzero(kept) if weights is None else own.sum())
+    own = None
+    if weights is not None:
+        own = weights[ids] if kept is None else np.where(kept, weights[ids], 0.0)
+        total = float(own.sum())
+    else:
+        total = float(ids.size if kept is None else np.count_nonzero(kept))
     factor = 1.0 if not mean else 1.0 / total if total else math.nan
+    share = factor if not smoothing else (1.0 - smoothing) * factor
+    factors = everywhere(share, ids.shape) if own is None else own * share
     if not smoothing:
-        return CLASS, [rows, np.broadcast_to(own * factor, ids.shape), ids], total
+        return CLASS, [rows, factors, ids], total
     inputs = [
         spread(weights, rows),
         rows,
-        np.broadcast_to(own * ((1.0 - smoothing) * factor), ids.shape),
+        factors,
         everywhere(smoothing / rows.shape[-1] * factor, ids.shape),
         ids,
     ]
@@ -146,8 +153,8 @@ def softmax_loss(
     given, mean = np.asarray(labels), reduction == "mean"
     read = [x]
     if given.dtype.kind in "iu":
-        ids = class_ids(name, given, classes, ignore_index, tuple(lead))
-        op, arrays, total = of_classes(rows, ids, weights, smoothing, mean)
+        ids, kept = class_ids(name, given, classes, ignore_index, tuple(lead))
+        op, arrays, total = of_classes(rows, ids, kept, weights, smoothing, mean)
     elif given.dtype.name in FLOATS:
         if ignore_index is not None:
             raise ValueError(f"{name}: ignore_index needs class ids, labels are {given.dtype}")
