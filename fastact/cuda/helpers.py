@@ -10,7 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from fastact.cuda.kinds import BLOCK, COMPUTING, Argument, resident_threads
+from fastact.cuda.kinds import (
+    BLOCK,
+    COMPUTING,
+    Argument,
+    resident_threads,
+    stepping_arguments,
+)
 
 WRONG = -2  # what becomes of a label that is out of range
 LABEL_TYPE = "int64"
@@ -33,16 +39,7 @@ class Stepping:
 
     @cached_property
     def arguments(self) -> tuple[Argument, ...]:
-        """`size` elements; the lengths of all dimensions but the first; streams, each followed by
-        its strides, first dimension first; values.
-        """
-        listed = [Argument("size", "index")]
-        dimensions = range(self.dimensions)
-        listed += [Argument(f"length_{d}", "index") for d in dimensions[1:]]
-        for stream in self.streams:
-            listed.append(stream)
-            listed += [Argument(f"{stream.name}_stride_{d}", "index") for d in dimensions]
-        return (*listed, *self.values)
+        return stepping_arguments(self.streams, self.dimensions, self.values)
 
     @property
     def block(self) -> tuple[int, int, int]:

@@ -68,6 +68,20 @@ class Layout:
         return f"strided{self.dimensions}{'_arrays' if self.arrays else ''}_i{self.index}"
 
 
+def stepping_arguments(
+    streams: tuple[Argument, ...], dimensions: int, values: tuple[Argument, ...]
+) -> tuple[Argument, ...]:
+    """`size` elements; the lengths of all dimensions but the first; streams, each followed by its
+    strides, first dimension first; values.
+    """
+    listed = [Argument("size", "index")]
+    listed += [Argument(f"length_{d}", "index") for d in range(1, dimensions)]
+    for stream in streams:
+        listed.append(stream)
+        listed += [Argument(f"{stream.name}_stride_{d}", "index") for d in range(dimensions)]
+    return (*listed, *values)
+
+
 @dataclass(frozen=True)
 class Elementwise:
     """One elementwise kernel."""
@@ -118,16 +132,7 @@ class Elementwise:
 
     @cached_property
     def arguments(self) -> tuple[Argument, ...]:
-        """`size` elements; the lengths of all dimensions but the first; streams, each followed by
-        its strides, first dimension first; values.
-        """
-        listed = [Argument("size", "index")]
-        dimensions = range(self.layout.dimensions)
-        listed += [Argument(f"length_{d}", "index") for d in dimensions[1:]]
-        for stream in self.streams:
-            listed.append(stream)
-            listed += [Argument(f"{stream.name}_stride_{d}", "index") for d in dimensions]
-        return (*listed, *self.values)
+        return stepping_arguments(self.streams, self.layout.dimensions, self.values)
 
     @property
     def block(self) -> tuple[int, int, int]:
