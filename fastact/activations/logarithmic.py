@@ -175,8 +175,8 @@ RECORDS = (
         numpy="np.log(1 + np.exp(beta * x)) / beta",
         stable="(np.maximum(beta * x, 0) + np.log1p(np.exp(-np.abs(beta * x)))) / beta",
         stable_note=(
-            "max(x, 0) - log(1 - s)/beta with s = sigmoid(-beta |x|) and a polynomial for the "
-            "logarithm, all of whose terms have one sign; no threshold beyond which it is cut off"
+            "max(x, 0) + log(1 + e)/beta with e = exp(-beta |x|) and a polynomial for the "
+            "logarithm that begins with e; no threshold beyond which it is cut off"
         ),
         torch="F.softplus(x, beta)",
         jax="jax.nn.softplus(beta * x) / beta",
@@ -202,8 +202,8 @@ RECORDS = (
         numpy="np.log(1 / (1 + np.exp(-x)))",
         stable="np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))",
         stable_note=(
-            "min(x, 0) + log(1 - s) with s = sigmoid(-|x|) and a polynomial for the logarithm, "
-            "all of whose terms have one sign"
+            "min(x, 0) - log(1 + e) with e = exp(-|x|) and a polynomial for the logarithm that "
+            "begins with e"
         ),
         scipy="scipy.special.log_expit(x)",
         torch="F.logsigmoid(x)",

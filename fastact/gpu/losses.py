@@ -20,8 +20,15 @@ from fastact.gpu.plan import View
 from fastact.gpu.rows import launched, permuted, total
 from fastact.gpu.work import Work, labels_launch, place_of
 from fastact.rowwise.losses import CLASS, PROBABILITIES, SIGMOID, SMOOTHED, WEIGHTED_SIGMOID
-from fastact.runtime.loss_arguments import check_reduction, check_smoothing
-from fastact.runtime.row_functions import check_axis
+from fastact.runtime.loss_arguments import (
+    check_ids_shape,
+    check_ignore_index,
+    check_probabilities_shape,
+    check_reduction,
+    check_smoothing,
+    check_weight_shape,
+    class_axis,
+)
 from fastact.runtime.sigmoid_loss import ROW
 
 
@@ -113,35 +120,23 @@ def softmax_loss(
     named = {"logits": logits, "labels": labels, "weight": weight}
     call = Loss(name, gradient, reduction, named, out)
     smoothing = check_smoothing(name, label_smoothing)
-    axis, shape = check_axis(name, axis), call.shape
-    if not -len(shape) <= axis < len(shape):
-        raise ValueError(f"{name}: axis {axis} is out of bounds for logits of shape {shape}")
-    axis %= len(shape)
+    shape = call.shape
+    axis = class_axis(name, axis, shape)
     lead, classes = shape[:axis] + shape[axis + 1 :], shape[axis]
-    if not classes:
-        raise ValueError(f"{name}: logits of shape {shape} have no classes along axis {axis}")
     weights, given = call.operands.get("weight"), call.operands["labels"]
-    if weights and weights.view.shape != (classes,):
-        raise ValueError(
-            f"{name}: weight has shape {weights.view.shape}; it must have shape ({classes},)"
-        )
+    if weights:
+        check_weight_shape(name, weights.view.shape, classes)
     ids = given.view.dtype in INTEGERS
     if not ids and given.view.dtype not in ITEMSIZE:
         raise TypeError(
             f"{name}: labels have dtype {given.view.dtype}; they may be integers (class ids) or"
             " floating point (probabilities)"
         )
-    if ids and given.view.shape != lead:
-        raise ValueError(
-            f"{name}: labels of shape {given.view.shape} do not fit; class ids must have shape "
-            f"{lead}"
-        )
-    if not ids and given.view.shape != shape:
-        raise ValueError(
-            f"{name}: labels of shape {given.view.shape} do not fit; probabilities must have"
-            f" the shape {shape} of the logits"
-        )
-    check_ignored(name, ignore_index, ids, given.view.dtype)
+    if ids:
+        check_ids_shape(name, given.view.shape, lead)
+    else:
+        check_probabilities_shape(name, given.view.shape, shape)
+    check_ignore_index(name, ignore_index, ids, given.view.dtype)
     call.results(lead)
     count = math.prod(lead)
     with call.work() as work:
@@ -180,15 +175,6 @@ def softmax_loss(
         launched(work, op, rows | {"value": losses}, values, **flags)
         call.add_up(work, losses)
     return call.returned()
-
-
-def check_ignored(name: str, ignored: Any, ids: bool, dtype: str) -> None:
-    if ignored is None:
-        return
-    if not ids:
-        raise ValueError(f"{name}: ignore_index needs class ids, labels are {dtype}")
-    if isinstance(ignored, bool) or not hasattr(ignored, "__index__"):
-        raise TypeError(f"{name}: ignore_index must be an integer, got {ignored!r}")
 
 
 def divisor(work: Work, own: Array, lead: tuple[int, ...]) -> Array:

@@ -107,9 +107,9 @@ VANISHED = ByDtype(106.0, 750.0)  # exp(-x) of more rounds to 0
 
 
 @scalar
-def minus_log_complement(w, rest, unit):
-    """-log(1 - W)/unit for W = unit w (1 + rest), 0 <= W <= 1/2."""
-    whole = unit * fma(w, rest, w)
+def minus_log_complement(w, rest):
+    """-log(1 - W)/SMALL for W = SMALL w (1 + rest), 0 <= W <= 1/2."""
+    whole = SMALL * fma(w, rest, w)
     p = whole * polynomial(whole, LOG_COMPLEMENT)
     return fma(w, fma(rest, p, rest) + p, w)
 
@@ -133,7 +133,7 @@ def log1p_exp(z, low):
 def log1mexp(x):
     """log(1 - exp(-x))"""
     s, r, u = exponential_parts(-at_most(x, VANISHED), -0.0)
-    far = SMALL * minus_log_complement(s, r + u, SMALL)
+    far = SMALL * minus_log_complement(s, r + u)
     near = fma(x, polynomial(x, LOG_RATIO), log(x))
     return select(x > LN2, -far, near)
 

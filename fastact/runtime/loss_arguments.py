@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastact.runtime.functions import check_dtypes
-from fastact.runtime.row_functions import FLOATS, result_dtype
+from fastact.runtime.row_functions import FLOATS, check_axis, result_dtype
 
 REDUCTIONS = ("mean", "sum", "none")
 NATIVE = frozenset(map(np.dtype, ("float16", "float32", "float64")))
@@ -25,6 +25,45 @@ def check_smoothing(name: str, value: Any) -> float:
     if not 0 <= value <= 1:
         raise ValueError(f"{name}: label_smoothing must lie between 0 and 1, got {value!r}")
     return float(value)
+
+
+def class_axis(name: str, axis: Any, shape: tuple[int, ...]) -> int:
+    """The axis of the classes in logits of this shape, counted from the first."""
+    axis = check_axis(name, axis)
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"{name}: axis {axis} is out of bounds for logits of shape {shape}")
+    if not shape[axis]:
+        raise ValueError(f"{name}: logits of shape {shape} have no classes along axis {axis}")
+    return axis % len(shape)
+
+
+def check_weight_shape(name: str, shape: tuple[int, ...], classes: int) -> None:
+    if shape != (classes,):
+        raise ValueError(f"{name}: weight has shape {shape}; it must have shape ({classes},)")
+
+
+def check_ids_shape(name: str, shape: tuple[int, ...], lead: tuple[int, ...]) -> None:
+    if shape != lead:
+        raise ValueError(
+            f"{name}: labels of shape {shape} do not fit; class ids must have shape {lead}"
+        )
+
+
+def check_probabilities_shape(name: str, shape: tuple[int, ...], logits: tuple[int, ...]) -> None:
+    if shape != logits:
+        raise ValueError(
+            f"{name}: labels of shape {shape} do not fit; probabilities must have the shape"
+            f" {logits} of the logits"
+        )
+
+
+def check_ignore_index(name: str, value: Any, ids: bool, dtype: Any) -> None:
+    if value is None:
+        return
+    if not ids:
+        raise ValueError(f"{name}: ignore_index needs class ids, labels are {dtype}")
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}: ignore_index must be an integer, got {value!r}")
 
 
 def floating(name: str, argument: str, value: Any) -> np.ndarray:

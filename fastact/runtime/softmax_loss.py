@@ -14,9 +14,14 @@ from fastact.runtime.direct import run
 from fastact.runtime.functions import check_dtypes
 from fastact.runtime.loss_arguments import (
     along_last,
+    check_ids_shape,
+    check_ignore_index,
     check_out,
+    check_probabilities_shape,
     check_reduction,
     check_smoothing,
+    check_weight_shape,
+    class_axis,
     delivered,
     everywhere,
     finite,
@@ -24,7 +29,7 @@ from fastact.runtime.loss_arguments import (
     rounded,
     target,
 )
-from fastact.runtime.row_functions import FLOATS, check_axis
+from fastact.runtime.row_functions import FLOATS
 
 Prepared = tuple[dict[bool, RowOp], list[np.ndarray], float]
 
@@ -33,16 +38,12 @@ def class_ids(
     name: str, labels: np.ndarray, classes: int, ignore_index: Any, lead: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Class ids as int64, IGNORED where they are to be ignored; and where they are not."""
-    if labels.shape != lead:
-        raise ValueError(
-            f"{name}: labels of shape {labels.shape} do not fit; class ids must have shape {lead}"
-        )
+    check_ids_shape(name, labels.shape, lead)
     ids = labels.astype(np.int64, copy=not labels.flags.aligned)
     wrong = ids.view(np.uint64) >= classes  # a negative id is a large one there
     kept = None
+    check_ignore_index(name, ignore_index, True, labels.dtype)
     if ignore_index is not None:
-        if isinstance(ignore_index, bool) or not hasattr(ignore_index, "__index__"):
-            raise TypeError(f"{name}: ignore_index must be an integer, got {ignore_index!r}")
         kept = labels != ignore_index.__index__()
         wrong &= kept
     if wrong.any():
@@ -58,8 +59,7 @@ def class_weights(name: str, weight: Any, classes: int) -> np.ndarray | None:
         return None
     check_dtypes(name, {"weight": weight})
     array = np.asarray(weight).astype(np.float64)
-    if array.shape != (classes,):
-        raise ValueError(f"{name}: weight has shape {array.shape}; it must have shape ({classes},)")
+    check_weight_shape(name, array.shape, classes)
     return finite(name, "weight", array)
 
 
@@ -141,13 +141,9 @@ def softmax_loss(
     check_reduction(name, reduction)
     smoothing = check_smoothing(name, label_smoothing)
     x = floating(name, "logits", logits)
-    axis = check_axis(name, axis)
-    if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"{name}: axis {axis} is out of bounds for logits of shape {x.shape}")
+    axis = class_axis(name, axis, x.shape)
     rows = along_last(x, axis)
     *lead, classes = rows.shape
-    if not classes:
-        raise ValueError(f"{name}: logits of shape {x.shape} have no classes along axis {axis}")
     weights = class_weights(name, weight, classes)
     check_out(name, out, x)
     given, mean = np.asarray(labels), reduction == "mean"
@@ -156,13 +152,8 @@ def softmax_loss(
         ids, kept = class_ids(name, given, classes, ignore_index, tuple(lead))
         op, arrays, total = of_classes(rows, ids, kept, weights, smoothing, mean)
     elif given.dtype.name in FLOATS:
-        if ignore_index is not None:
-            raise ValueError(f"{name}: ignore_index needs class ids, labels are {given.dtype}")
-        if given.shape != x.shape:
-            raise ValueError(
-                f"{name}: labels of shape {given.shape} do not fit; probabilities must have"
-                f" the shape {x.shape} of the logits"
-            )
+        check_ignore_index(name, ignore_index, False, given.dtype)
+        check_probabilities_shape(name, given.shape, x.shape)
         probabilities = given.astype(x.dtype, copy=False)
         read += [probabilities]
         q = along_last(probabilities, axis)

@@ -6,6 +6,7 @@ the op's composition.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial, reduce
 from typing import Any
 
@@ -209,17 +210,23 @@ def call(op: Fused, *given: Any) -> Tensor:
     return getattr(torch.ops.fastact, op.name)(*tensors, *numbers)
 
 
+def public(op: Any, answer: Callable[..., Any], doc: str, dim: str) -> Any:
+    """The function of a fused op or a loss; `dim` is what its docstring says of that argument."""
+    arguments = [(torch_name(n), default) for n, default in op.signature]
+    made = with_signature("fastact.torch", op.name, arguments, answer)
+    more = dim if "dim" in dict(arguments) else ""
+    record = op.record
+    made.__doc__ = doc.format(
+        name=op.name, summary=record.summary, formula=record.formula, more=more
+    )
+    return made
+
+
 @cache
 def fused_function(name: str) -> Any:
     """The function of a fused op."""
     op = fused()[name]
-    arguments = [(torch_name(n), default) for n, default in op.signature]
-    made = with_signature("fastact.torch", name, arguments, partial(call, op))
-    more = " `dim` is the axis, as in torch." if "dim" in dict(arguments) else ""
-    made.__doc__ = DOC.format(
-        name=name, summary=op.record.summary, formula=op.record.formula, more=more
-    )
-    return made
+    return public(op, partial(call, op), DOC, " `dim` is the axis, as in torch.")
 
 
 for _op in fused().values():

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from fastact.interop.catalogue import CrossEntropy, losses, with_signature
+from fastact.interop.catalogue import CrossEntropy, losses
 from fastact.interop.torch.functions import (
     check_dim,
     is_grad_enabled,
     is_plain,
     transforms_functions,
 )
-from fastact.interop.torch.fused import TorchLibrary, differentiable, torch_name
+from fastact.interop.torch.fused import TorchLibrary, differentiable, public, torch_name
 from fastact.interop.torch.operators import LIBRARY, define
 from fastact.interop.torch.tensors import array_of, floating, tensor_of
 
@@ -188,13 +188,7 @@ def in_order(loss: CrossEntropy, *given: Any) -> Tensor:
 def loss_function(name: str) -> Any:
     """The function of a loss."""
     loss = losses()[name]
-    arguments = [(torch_name(n), default) for n, default in loss.signature]
-    made = with_signature("fastact.torch", name, arguments, partial(in_order, loss))
-    more = " `dim` is the axis of the classes." if "dim" in dict(arguments) else ""
-    made.__doc__ = DOC.format(
-        name=name, summary=loss.record.summary, formula=loss.record.formula, more=more
-    )
-    return made
+    return public(loss, partial(in_order, loss), DOC, " `dim` is the axis of the classes.")
 
 
 for _loss in losses().values():
