@@ -16,7 +16,7 @@ from reach_works import Key
 
 import fastact as fa
 from fastact.measure import expressions
-from fastact.measure.cases import Case
+from fastact.measure.cases import Case, size_name
 from fastact.measure.catalogue import is_loss, is_paired, is_rowwise
 from fastact.measure.timing import Timings
 from fastact.measure.torch_forms import KEEPS_OUTPUT
@@ -56,6 +56,14 @@ def numba_modules(_: Seconds) -> float:
     return float(run.stdout)
 
 
+def named(key: Key) -> str:
+    """What sets a timed work apart from the others of a promise."""
+    case = key.case
+    if case is None:
+        return key.who
+    return f"{case.label} {case.direction} {case.dtype}, {size_name(case.size)}"
+
+
 @dataclass(frozen=True)
 class Line:
     """One promise: `combine` over the times of `pairs` is at least, or at most, the target."""
@@ -72,7 +80,7 @@ class Line:
         """The measured value and whether it meets the target; with every pair's ratio."""
         seconds = [(timings.seconds(a), timings.seconds(b)) for a, b in self.pairs]
         measured = self.combine(seconds)
-        labels = [fast.case.label if fast.case else fast.who for _, fast in self.pairs]
+        labels = [named(slow) for slow, _ in self.pairs]
         return {
             "issue": self.issue,
             "text": self.text,
