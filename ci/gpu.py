@@ -133,19 +133,54 @@ def on_device(value: Any) -> Any:
 
 
 def check_calls() -> int:
-    """Losses, gradients of parameters, conversions, several axes, limits, groups, rounds."""
+    """Losses, gradients of parameters, conversions, several axes, limits, groups, rounds;
+
+    on arrays of the GPU, and on arrays of the host that go there and back.
+    """
     from gpu_calls import CALLS, compare, expected
+
+    def there(call: Any) -> Any:
+        options = {n: on_device(v) for n, v in call.options.items()}
+        found = several(getattr(fa, call.function)(*map(on_device, call.arrays), **options))
+        return map(host, found)
+
+    def and_back(call: Any) -> Any:
+        with fa.use_target("cuda"):
+            return map(
+                np.asarray, several(getattr(fa, call.function)(*call.arrays, **call.options))
+            )
 
     wrong = 0
     for name, call in CALLS.items():
-        options = {n: on_device(v) for n, v in call.options.items()}
-        try:
-            found = several(getattr(fa, call.function)(*map(on_device, call.arrays), **options))
-            for got, right in zip(found, expected(call), strict=True):
-                compare(call, host(got), right)
-        except Exception as error:
-            wrong += 1
-            print(f"WRONG {call.function}: {name}: {type(error).__name__} {error}")
+        for way in (there, and_back):
+            try:
+                for got, right in zip(way(call), expected(call), strict=True):
+                    compare(call, got, right)
+            except Exception as error:
+                wrong += 1
+                print(f"WRONG {call.function}: {name} {way.__name__}: "
+                      f"{type(error).__name__} {error}")  # fmt: skip
+    return wrong + check_large()
+
+
+def check_large() -> int:
+    """Host arrays that take many pieces, their copies overlapping."""
+    x = host(tensor("float32", 20_000, 1000))
+    labels = np.random.default_rng(0).integers(0, 1000, 20_000)
+    calls: tuple[Callable[[], Any], ...] = (
+        lambda: fa.gelu(x),
+        lambda: fa.softmax(x, axis=0),
+        lambda: fa.softmax_cross_entropy_value_and_grad(x, labels),
+        lambda: fa.swish_backward(x, x, wrt=("x", "beta")),
+    )
+    wrong = 0
+    for k, call in enumerate(calls):
+        with fa.use_target("cuda"):
+            found = several(call())
+        for got, right in zip(found, several(call()), strict=True):
+            if not np.allclose(got, right, rtol=1e-5, atol=1e-6 * np.abs(right).max()):
+                wrong += 1
+                print(f"WRONG large call {k}")
     return wrong
 
 

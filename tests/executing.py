@@ -6,7 +6,9 @@ wrong argument, a workspace too small or read before it is written shows as a fa
 
 from __future__ import annotations
 
+import ctypes
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import gpu
@@ -27,6 +29,17 @@ class Executing(Library):
         self.memory = GlobalMemory()
         self.kernels: dict[str, Any] = {}
         self.temporaries: dict[int, Buffer] = {}
+        # what streams of fastact's own have still to do: as late as the driver may do it
+        self.queues: dict[int, list[Callable[[], Any]]] = {}
+        self.kept: dict[int, Any] = {}  # memory that is not a call's own, by address
+        self.copied = 0  # bytes, in both directions
+
+    def later(self, stream: int, action: Callable[[], Any]) -> int:
+        if stream in self.queues:
+            self.queues[stream].append(action)
+        else:
+            action()
+        return 0
 
     def remember(self, kernel: Any, cc: Any) -> bytes:
         self.kernels[kernel.name] = kernel
@@ -39,8 +52,9 @@ class Executing(Library):
         codes = "".join(kernels.letter(kernel, a) for a in kernel.arguments)
         arguments = struct.unpack("@" + codes, launched.packed)
         machine = Machine(gpu.module(kernel, self.capability), memory=self.memory)
-        machine.launch(launched.grid, launched.block, arguments)
-        return 0
+        return self.later(
+            launched.stream, lambda: machine.launch(launched.grid, launched.block, arguments)
+        )
 
     def cuMemAllocAsync(self, result: Any, size: Any, stream: Any) -> int:  # noqa: N802
         buffer = self.memory.place(Buffer(np.zeros(size.value, np.uint8), "out"))
@@ -48,8 +62,70 @@ class Executing(Library):
         return self.write(result, buffer.address)
 
     def cuMemFreeAsync(self, address: Any, stream: Any) -> int:  # noqa: N802
-        self.memory.buffers.remove(self.temporaries.pop(address.value))
+        buffer = self.temporaries.pop(address.value)
+        return self.later(stream.value, lambda: self.memory.buffers.remove(buffer))
+
+    def cuStreamCreate(self, result: Any, flags: int) -> int:  # noqa: N802
+        assert flags == driver.NON_BLOCKING
+        stream = 100 + len(self.queues)
+        self.queues[stream] = []
+        return self.write(result, stream)
+
+    def cuStreamSynchronize(self, stream: Any) -> int:  # noqa: N802
+        queue = self.queues[stream.value]
+        self.log.append(("synchronize", stream.value))
+        while queue:
+            queue.pop(0)()
         return 0
+
+    def cuMemHostAlloc(self, result: Any, size: Any, flags: int) -> int:  # noqa: N802
+        area = ctypes.create_string_buffer(size.value)
+        self.kept[ctypes.addressof(area)] = area
+        return self.write(result, ctypes.addressof(area))
+
+    def cuMemFreeHost(self, address: Any) -> int:  # noqa: N802
+        del self.kept[address.value]
+        return 0
+
+    def cuMemAlloc_v2(self, result: Any, size: Any) -> int:  # noqa: N802
+        buffer = self.memory.place(Buffer(np.zeros(size.value, np.uint8), "out"))
+        self.kept[buffer.address] = buffer
+        return self.write(result, buffer.address)
+
+    def cuMemFree_v2(self, address: Any) -> int:  # noqa: N802
+        self.memory.buffers.remove(self.kept.pop(address.value))
+        return 0
+
+    def area(self, address: int, size: int) -> tuple[Buffer, slice]:
+        """The buffer of the device, and the part of it, that a copy concerns."""
+        buffer = next(b for b in self.memory.buffers if 0 <= address - b.base < b.bytes.size)
+        start = address - buffer.base
+        assert start + size <= buffer.nbytes, "a copy beyond the end"
+        return buffer, slice(start, start + size)
+
+    def cuMemcpyHtoDAsync_v2(self, to: Any, source: Any, size: Any, stream: Any) -> int:  # noqa: N802
+        at, host, count = to.value, source.value, size.value
+
+        def copy() -> None:
+            buffer, part = self.area(at, count)
+            if part.start == 0:  # a new piece: nothing is known of the one before
+                buffer.initialised[:] = False
+            buffer.bytes[part] = np.frombuffer(ctypes.string_at(host, count), np.uint8)
+            buffer.initialised[part] = True
+
+        self.copied += count
+        return self.later(stream.value, copy)
+
+    def cuMemcpyDtoHAsync_v2(self, to: Any, source: Any, size: Any, stream: Any) -> int:  # noqa: N802
+        host, at, count = to.value, source.value, size.value
+
+        def copy() -> None:
+            buffer, part = self.area(at, count)
+            assert buffer.initialised[part].all(), "a result that was not written"
+            ctypes.memmove(host, buffer.bytes[part].tobytes(), count)
+
+        self.copied += count
+        return self.later(stream.value, copy)
 
 
 class Real(GpuArray):

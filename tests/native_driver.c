@@ -107,6 +107,10 @@ CUresult cuMemAlloc(CUdeviceptr *address, size_t size) {
     HAND("cuMemAlloc_v2", OUT(address), IN(size));
 }
 
+CUresult cuMemFree(CUdeviceptr address) { HAND("cuMemFree_v2", IN(address)); }
+
+CUresult cuMemFreeHost(void *address) { HAND("cuMemFreeHost", IN(address)); }
+
 CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void *source, size_t size, CUstream stream) {
     HAND("cuMemcpyHtoDAsync_v2", IN(to), IN(source), IN(size), IN(stream));
 }

@@ -248,7 +248,7 @@ def test_tensors_that_require_grad():
 
 def test_tensors_on_the_host_are_none_of_the_gpus_business():
     torch = pytest.importorskip("torch")
-    assert not elsewhere.concerns([torch.ones(3), np.ones(3), 1.0, None])
+    assert not elsewhere.on_gpu([torch.ones(3), np.ones(3), 1.0, None])
 
 
 class Copying(GpuArray):

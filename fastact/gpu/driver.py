@@ -187,6 +187,12 @@ class Driver:
         """Memory of the device, kept."""
         return self.number("cuMemAlloc_v2", ctypes.c_size_t(size), kind=ctypes.c_uint64)
 
+    def free_pinned(self, address: int) -> None:
+        self.call("cuMemFreeHost", ctypes.c_void_p(address))
+
+    def free_plain(self, address: int) -> None:
+        self.call("cuMemFree_v2", ctypes.c_uint64(address))
+
     def copy_in(self, device: int, host: int, size: int, stream: int) -> None:
         addresses = ctypes.c_uint64(device), ctypes.c_void_p(host)
         self.call(

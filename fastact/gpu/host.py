@@ -1,138 +1,61 @@
-"""Host arrays on the GPU, where the target "cuda" asks for it: copied in and out in chunks.
+"""Calls on host arrays, computed on the GPU where the target "cuda" asks for it.
 
-Two chunks are under way at once, each with a stream of its own and with page-locked memory for
-what it copies: while one is computed, the other one's copies run in both directions.
+What a call is, NumPy's rules decide as on the CPU; its pieces then pass through the pipeline.
 """
 
 from __future__ import annotations
 
-import ctypes
-import threading
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fastact.activations.directions import Direction
 from fastact.activations.paired import Pointwise
-from fastact.cuda.kinds import COMPUTING
-from fastact.gpu.driver import Driver, driver
-from fastact.gpu.operands import broadcast_shape, castable, check_casting
-from fastact.gpu.plan import View, contiguous
-from fastact.gpu.rows import check_row_shapes, framed, row_flags, row_values
-from fastact.gpu.work import Launch, Place, Work, elementwise_launch, row_launch
-from fastact.rowwise.record import MASK
+from fastact.cuda.kinds import COMPUTING, SIZE
+from fastact.gpu.arrays import Array
+from fastact.gpu.call import Call
+from fastact.gpu.operands import broadcast_shape, castable, check_casting, promoted
+from fastact.gpu.partials import add_up
+from fastact.gpu.pipeline import Operand, Piece, run
+from fastact.gpu.plan import broadcast
+from fastact.gpu.rows import (
+    check_row_shapes,
+    framed,
+    launched,
+    limit_of,
+    row_flags,
+    row_values,
+)
+from fastact.gpu.work import Work, elementwise_launch
+from fastact.rowwise.record import LIMIT, MASK, RowOp
 from fastact.runtime.functions import check_constraint, check_dtypes, check_parameter
-from fastact.runtime.row_functions import RowCall, check_mask, result_dtype
-
-CHUNK = 1 << 24  # bytes of all operands of a chunk; copies of this size run at full speed
-ALIGNED = 256  # where an operand begins in a chunk
-DEVICE = 0
+from fastact.runtime.partials import Partial
+from fastact.runtime.row_functions import FLOATS, RowCall, check_mask, result_dtype
 
 
-class Slot:
-    """What one chunk needs: a stream, page-locked memory, as much memory on the device."""
-
-    def __init__(self, gpu: Driver, size: int) -> None:
-        self.gpu, self.size = gpu, size
-        self.stream = gpu.create_stream()
-        self.pinned = gpu.allocate_pinned(size)
-        self.device = gpu.allocate_plain(size)
-        self.finish: Callable[[], None] = lambda: None
-
-    def view(self, offset: int, shape: Any, dtype: Any) -> np.ndarray:
-        """A part of the page-locked memory as an array."""
-        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        raw = (ctypes.c_char * size).from_address(self.pinned + offset)
-        return np.frombuffer(raw, dtype).reshape(shape)
-
-
-class Pipeline:
-    """Two slots of a device."""
-
-    def __init__(self, gpu: Driver, size: int) -> None:
-        self.gpu, self.size = gpu, size
-        self.lock = threading.Lock()
-        self.slots = [Slot(gpu, size) for _ in range(2)]
-
-    def run(
-        self,
-        inputs: Sequence[np.ndarray],
-        outputs: Sequence[np.ndarray],
-        launch_of: Callable[[int], Launch],
-        values: Sequence[float],
-    ) -> None:
-        """Compute outputs from inputs, all contiguous, a number of their first axis at a time."""
-        every = [*inputs, *outputs]
-        units = len(every[0])
-        unit = sum(a.nbytes // units for a in every)
-        step = max(1, (self.size - ALIGNED * len(every)) // unit)
-        with self.lock:
-            for k, start in enumerate(range(0, units, step)):
-                self.chunk(self.slots[k % 2], inputs, outputs, start, step, launch_of, values)
-            for slot in self.slots:
-                slot.finish()
-
-    def chunk(
-        self,
-        slot: Slot,
-        inputs: Sequence[np.ndarray],
-        outputs: Sequence[np.ndarray],
-        start: int,
-        step: int,
-        launch_of: Callable[[int], Launch],
-        values: Sequence[float],
-    ) -> None:
-        slot.finish()
-        offset, addresses, staged = 0, [], []
-        for array in (*inputs, *outputs):
-            part = array[start : start + step]
-            staged.append((part, slot.view(offset, part.shape, part.dtype), offset))
-            addresses.append(slot.device + offset)
-            offset += -(-part.nbytes // ALIGNED) * ALIGNED
-        gpu, count = self.gpu, len(inputs)
-        for part, pinned, at in staged[:count]:
-            np.copyto(pinned, part)
-            gpu.copy_in(slot.device + at, slot.pinned + at, part.nbytes, slot.stream)
-        units = len(staged[0][0])
-        with Work(gpu, Place(DEVICE, slot.stream, ())) as work:
-            work.run(launch_of(units), addresses, values)
-        for part, _, at in staged[count:]:
-            gpu.copy_out(slot.pinned + at, slot.device + at, part.nbytes, slot.stream)
-
-        def finish() -> None:
-            gpu.synchronize(slot.stream)
-            for part, pinned, _ in staged[count:]:
-                np.copyto(part, pinned)
-            slot.finish = lambda: None
-
-        slot.finish = finish
-
-
-@lru_cache(maxsize=8)
-def pipeline(gpu: Driver, size: int) -> Pipeline:
-    return Pipeline(gpu, size)
-
-
-def computed(
-    inputs: Sequence[np.ndarray],
-    outputs: Sequence[np.ndarray],
-    launch_of: Callable[[int], Launch],
-    values: Sequence[float],
-) -> None:
-    """Run a pipeline large enough for the operands."""
-    if not outputs[0].size:
-        return
-    gpu = driver()
-    every = [*inputs, *outputs]
-    unit = sum(a.nbytes // len(a) for a in every) + ALIGNED * len(every)
-    entered = gpu.enter(DEVICE)
-    try:
-        pipeline(gpu, max(CHUNK, unit)).run(inputs, outputs, launch_of, values)
-    finally:
-        if entered:
-            gpu.leave()
+def dtype_of(op: str, named: dict[str, Any], dtype: Any, casting: str) -> np.dtype[Any]:
+    """The dtype that a call computes for, to which all operands can be converted."""
+    check_casting(op, casting)
+    # Python's numbers take the dtype of the arrays beside them
+    values = [v if type(v) in (bool, int, float) else np.asarray(v) for v in named.values()]
+    kinds = {n: v.dtype for n, v in zip(named, values, strict=True) if isinstance(v, np.ndarray)}
+    if dtype is None:
+        if all(kind.name != "bfloat16" for kind in kinds.values()):
+            return result_dtype(values, None).newbyteorder("=")
+        name = promoted({n: kind.name for n, kind in kinds.items()})
+        return next(kind if kind.name == name else np.dtype(name) for kind in kinds.values())
+    found = np.dtype(dtype)
+    if found.name not in FLOATS:
+        raise TypeError(f"{op}: dtype is {found}; it may be {', '.join(FLOATS)}")
+    for name, kind in kinds.items():
+        if not castable(kind.name, found.name, casting):
+            raise TypeError(
+                f"{op}: {name} has dtype {kind}, which casting={casting!r} does not let become "
+                f"{found}"
+            )
+    return found.newbyteorder("=")
 
 
 def target(
@@ -165,6 +88,21 @@ def delivered(
     return found
 
 
+def padded(array: np.ndarray, dimensions: int) -> np.ndarray:
+    """A view with axes of length 1 before its own."""
+    return array.reshape((1,) * (dimensions - array.ndim) + array.shape)
+
+
+def everywhere(array: Array, shape: tuple[int, ...]) -> Array:
+    """An operand of a piece broadcast to a shape."""
+    strides = broadcast(array.view, shape)
+    return array._replace(view=array.view._replace(shape=shape, strides=strides))
+
+
+def lengths_of(piece: Piece) -> tuple[int, ...]:
+    return tuple([s.stop - s.start for s in piece])
+
+
 def elementwise(
     record: Pointwise,
     direction: Direction,
@@ -176,44 +114,34 @@ def elementwise(
 ) -> Any:
     """An elementwise op on host arrays, computed on the GPU."""
     op = record.name + direction.suffix
-    check_dtypes(op, {n: named[n] for n in direction.arrays})
-    given = [np.asarray(named[n]) for n in direction.arrays]
-    kind = result_dtype(given, dtype)
-    if dtype is not None:
-        check_casting(op, casting)
-        for name, array in zip(direction.arrays, given, strict=True):
-            if not castable(array.dtype.name, kind.name, casting):
-                raise TypeError(
-                    f"{op}: {name} has dtype {array.dtype}, which casting={casting!r} does not "
-                    f"let become {kind}"
-                )
+    arrays = {n: named[n] for n in direction.arrays}
+    check_dtypes(op, arrays)
+    kind = dtype_of(op, arrays, dtype, casting)
     computing = np.dtype(COMPUTING[kind.name])
+    given = [(np.asarray(a), kind) for a in arrays.values()]
     parameters = [np.asarray(check_parameter(op, p, named[p.name])) for p in record.parameters]
     if record.constraint:
         check_constraint(op, record, *parameters)
     grouped = any(p.ndim for p in parameters)
     if grouped:
-        given += parameters
-    kinds = [kind] * len(direction.arrays) + [computing] * grouped * len(parameters)
+        given += [(p, computing) for p in parameters]
     shapes = {n: np.shape(v) for n, v in named.items()}
     if where is not True:
         shapes["where"] = np.shape(where)
     shape = broadcast_shape(op, shapes)
     given_outs = out if isinstance(out, tuple) else (out,) * len(direction.outputs)
     outs = [None if o is None else target(op, o, shape, kind, casting) for o in given_outs]
-    inputs = [
-        np.ascontiguousarray(np.broadcast_to(a, shape), own).reshape(-1)
-        for a, own in zip(given, kinds, strict=True)
-    ]
     results = [np.empty(shape, kind) for _ in outs]
-    views = [k.name for k in kinds] + [kind.name] * len(outs)
-
-    def launch_of(count: int) -> Launch:
-        plain = tuple(View(name, (count,), (1,)) for name in views)
-        return elementwise_launch(record, direction, plain, (count,), grouped)
-
     values = [] if grouped else [float(p) for p in parameters]
-    computed(inputs, [r.reshape(-1) for r in results], launch_of, values)
+
+    def compute(work: Work, operands: list[Array], _: Piece) -> None:
+        views = tuple([a.view for a in operands])
+        launch = elementwise_launch(record, direction, views, views[-1].shape, grouped)
+        work.run(launch, [a.address for a in operands], values)
+
+    common = shape or (1,)
+    inputs = [Operand(padded(a, len(common)), own) for a, own in given]
+    run(common, inputs, [Operand(padded(r, len(common)), kind) for r in results], compute)
     found = delivered(results, outs, casting, where)
     return found[0] if len(found) == 1 else tuple(found)
 
@@ -223,49 +151,122 @@ def rows(call: RowCall) -> Any:
     op = call.op
     named = dict(zip(op.inputs, call.arrays, strict=True))
     check_dtypes(op.name, named)
+    dtype = dtype_of(op.name, named, call.dtype, call.casting)
     arrays = {n: np.asarray(a) for n, a in named.items()}
-    dtype = result_dtype(list(arrays.values()), call.dtype)
     x = arrays[op.inputs[-1]]
     frame = framed(call, x.shape)
     per_row_shape = frame.shape_per_row(x.shape)
     check_row_shapes(op, {n: a.shape for n, a in arrays.items()}, x.shape, per_row_shape)
-    axis = frame.axes[0] if frame.axes else -1
-    flat: dict[str, np.ndarray] = {}
-    for n, a in arrays.items():
-        if n in op.per_row:
-            flat[n] = np.ascontiguousarray(a, dtype).reshape(-1)
-        else:
-            flat[n] = as_rows(a, axis, dtype)
-    if call.where is not True:
-        flat[MASK.name] = as_rows(check_mask(op.name, call.where, x.shape), axis, np.dtype(bool))
     (result,) = op.results()
     shape = x.shape if result.is_row else per_row_shape
     wanted = call.target
     if wanted is not None:
         wanted = target(op.name, wanted, shape, dtype, call.casting)
-    rowed = flat[op.inputs[-1]].shape
-    made = np.empty(rowed if result.is_row else rowed[:1], dtype)
 
-    def launch_of(rows: int) -> Launch:
-        views = []
-        for n, a in [*flat.items(), (result.name, made)]:
-            lengths = (rows, *a.shape[1:])
-            views.append((n, contiguous(a.dtype.name, lengths)))
-        flags = tuple((n, f) for n, f in row_flags(call).items() if f)
-        return row_launch(op, tuple(views), flags)
+    def laid(array: np.ndarray, is_row: bool, kind: np.dtype[Any] = dtype) -> Operand:
+        """An operand with the axes of the rows first; one row has an axis of length 1."""
+        if not frame.axes:
+            array = array.reshape((1,) * (1 + is_row))
+        elif is_row:
+            array = np.moveaxis(array, frame.axes[0], -1)
+        elif frame.keepdims:
+            array = np.squeeze(array, frame.axes)
+        return Operand(array[None] if array.ndim == is_row else array, kind)
 
-    computed(list(flat.values()), [made], launch_of, row_values(call, dtype.name))
-    if result.is_row and frame.axes:
-        moved = made.reshape(np.moveaxis(x, axis, -1).shape)
-        final = np.ascontiguousarray(np.moveaxis(moved, -1, axis))
-    else:
-        final = made.reshape(shape)
-    return delivered([final], [wanted], call.casting)[0]
+    inputs = {n: laid(a, n not in op.per_row) for n, a in arrays.items()}
+    *lead, length = inputs[op.inputs[-1]].array.shape
+    if call.where is not True:
+        mask = check_mask(op.name, call.where, x.shape)
+        inputs[MASK.name] = laid(mask, True, np.dtype(bool))
+    made = np.empty(shape, dtype)
+
+    def compute(work: Work, operands: list[Array], piece: Piece) -> None:
+        found = dict(zip((*inputs, result.name), operands, strict=True))
+        if call.offset is not None:
+            first = call.offset + piece[-1].start  # of the row that the piece begins with
+            found[LIMIT.name] = limit_of(first, (*lengths_of(piece), length))
+        launched(work, op, found, row_values(call, dtype.name), **row_flags(call))
+
+    run(tuple(lead), list(inputs.values()), [laid(made, result.is_row)], compute)
+    return delivered([made], [wanted], call.casting)[0]
 
 
-def as_rows(array: np.ndarray, axis: int, dtype: Any) -> np.ndarray:
-    """An array as contiguous rows, in C order of the other axes."""
-    if not array.ndim:
-        return np.ascontiguousarray(array, dtype).reshape(1, 1)
-    moved = np.moveaxis(array, axis, -1)
-    return np.ascontiguousarray(moved, dtype).reshape(-1, array.shape[axis])
+def run_rows(op: RowOp, operands: list[np.ndarray]) -> None:
+    """A row op on all its operands, as `fastact.runtime.direct.run` takes them."""
+    kinds = [*op.operands(False), *op.results()]
+    along = [a for a, kind in zip(operands, kinds, strict=True) if kind.is_row]
+    lead, length, dtype = along[0].shape[:-1], along[0].shape[-1], along[0].dtype
+    computing = np.dtype(COMPUTING[dtype.name])
+    outputs = len(op.results())
+    if not math.prod(lead):
+        return
+    names, staged, values = [], [], [math.nan]
+    for array, kind in zip(operands, kinds, strict=True):
+        if kind.uniform:
+            values.append(float(array.flat[0]))
+            continue
+        own = dtype if kind.is_row else computing if kind.dtype != "int64" else np.dtype(np.int64)
+        names.append(kind.name)
+        staged.append(Operand(once(array, len(lead)), own))
+    flags = {"value_dtype": computing.name if op.value and computing != dtype else ""}
+    rowlike = {kind.name for kind in kinds if kind.is_row}
+
+    def compute(work: Work, arrays: list[Array], piece: Piece) -> None:
+        lengths = lengths_of(piece)
+        shapes = {n: (*lengths, length) if n in rowlike else lengths for n in names}
+        found = {n: everywhere(a, shapes[n]) for n, a in zip(names, arrays, strict=True)}
+        launched(work, op, found, values, **flags)
+
+    run(lead or (1,), staged[:-outputs], staged[-outputs:], compute)
+
+
+def once(array: np.ndarray, axes: int) -> np.ndarray:
+    """An operand without the repetitions along its first axes; of one row, with an axis before."""
+    if not axes:
+        return array[None]
+    return array[tuple([slice(None if step else 1) for step in array.strides[:axes]])]
+
+
+def sums(
+    record: Pointwise,
+    direction: Direction,
+    named: dict[str, np.ndarray | float],
+    shape: tuple[int, ...],
+    partials: list[Partial],
+    computing: np.dtype[Any],
+) -> None:
+    """Fill the partials of a direction; every piece leaves its sums, added here in float64."""
+    numbers = {p.name: named[p.name] for p in record.parameters}
+    grouped = any(isinstance(v, np.ndarray) for v in numbers.values())
+    values = [] if grouped else [float(v) for v in numbers.values()]
+    names = [*direction.arrays, *(numbers if grouped else ())]
+    inputs = [staged(np.asarray(named[n]), len(shape)) for n in names]
+    outputs = [
+        Operand(p.value, computing if p.axes else p.dtype, summed=bool(p.axes)) for p in partials
+    ]
+
+    def compute(work: Work, operands: list[Array], piece: Piece) -> None:
+        arguments = dict(zip(names, operands, strict=False))
+        targets = dict(zip(range(len(partials)), operands[len(names) :], strict=True))
+        whole = {
+            p.output: targets[k]
+            for k, p in enumerate(partials)
+            if not p.axes and p.dtype == computing
+        }
+        made = [
+            whole.get(k) or work.temporary(computing.name, lengths_of(piece))
+            for k in range(len(direction.outputs))
+        ]
+        Call(record, direction, computing.name, arguments, values, made).work(work)
+        for k, p in enumerate(partials):
+            if made[p.output] is not targets[k]:
+                add_up(work, made[p.output], targets[k])
+
+    run(shape, inputs, outputs, compute)
+
+
+def staged(array: np.ndarray, dimensions: int) -> Operand:
+    """An operand that the GPU converts itself."""
+    if array.dtype.name not in SIZE:
+        raise TypeError(f"an array of {array.dtype} cannot be copied to the GPU")
+    return Operand(padded(array, dimensions), array.dtype.newbyteorder("="))

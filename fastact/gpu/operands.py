@@ -72,15 +72,19 @@ def castable(source: str, target: str, casting: str) -> bool:
     return casting == "unsafe" or (casting == "safe" and target in ("float32", "float64"))
 
 
-def promoted(op: str, dtypes: dict[str, str]) -> str:
-    """The dtype that a call computes for: NumPy's, that of np.exp for integers."""
+def promoted(dtypes: dict[str, str]) -> str:
+    """The dtype that a call computes for: NumPy's, that of np.exp for integers.
+
+    Beside bfloat16 it is the smallest that holds both, as on the CPU: an integer of a byte fits
+    bfloat16, one of two bytes float32.
+    """
     names = set(dtypes.values())
-    if "bfloat16" in names:
-        others = names - {"bfloat16"}
-        if others <= {"float16", "float32", "float64"}:
-            return "float64" if "float64" in others else "float32" if others else "bfloat16"
-        listed = ", ".join(f"{n} {d}" for n, d in dtypes.items())
-        raise TypeError(f"{op}: integers and bfloat16 have no common dtype: {listed}")
+    others = names - {"bfloat16"}
+    if others < names:
+        held = {n for n in others if arrays.SIZE[n] > 1}
+        if not held:
+            return "bfloat16"
+        return "float32" if held <= {"float16", "float32", "int16", "uint16"} else "float64"
     return result_dtype([np.empty(0, n) for n in names], None).name
 
 
@@ -92,7 +96,7 @@ def loop_dtype(
     names = list(dtypes.values())
     same = names.count(names[0]) == len(names) and names[0] in arrays.FLOATS
     if dtype is None:
-        return names[0] if same else promoted(op, dtypes)
+        return names[0] if same else promoted(dtypes)
     found = dtype if dtype == "bfloat16" else np.dtype(dtype).name
     if found not in arrays.FLOATS:
         raise TypeError(f"{op}: dtype is {found}; it may be {', '.join(arrays.FLOATS)}")
@@ -128,7 +132,7 @@ def output(
             f"{op}: the inputs are on the GPU, but {name} is a {described(given)}; it must be on "
             "the same device"
         )
-    out = arrays.array(op, name, given, arrays.FLOATS)
+    out = arrays.array(op, name, given)
     if out.readonly:
         raise ValueError(f"{op}: {name} is read-only; it must be writeable")
     if out.view.shape != shape:

@@ -92,7 +92,7 @@ def framed(call: RowCall, shape: tuple[int, ...]) -> Frame:
     if not -len(shape) <= axis < len(shape):
         raise ValueError(f"{op.name}: axis {axis} is out of bounds for x of shape {shape}")
     axis %= len(shape)
-    if op.groups:
+    if call.groups is not None:
         return Frame((axis + 1,), False, check_groups(op, shape, call.groups, axis))
     return Frame((axis,), call.keepdims)
 

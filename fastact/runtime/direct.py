@@ -16,6 +16,7 @@ import numpy as np
 
 from fastact.compile.abi import FIXED
 from fastact.rowwise.record import RowOp
+from fastact.runtime import elsewhere
 from fastact.runtime.loops import RowLoop, driver_entry
 
 _call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
@@ -63,11 +64,15 @@ def merged(
 
 
 def run(op: RowOp, operands: list[np.ndarray]) -> None:
-    """Call a row op on all its operands, outputs included.
+    """Call a row op on all its operands, outputs included; on the GPU if that is the target.
 
     Those along the row have the row as last axis; the other axes are the same for all operands,
     broadcast already.
     """
+    if elsewhere.host_too():
+        from fastact.gpu import host
+
+        return host.run_rows(op, operands)
     along = [a for a, is_row in zip(operands, rows_of(op), strict=True) if is_row]
     loop, call = task(op, along[0].dtype)
     *lead, length = along[0].shape

@@ -52,11 +52,6 @@ def host_too() -> bool:
     return "target" in _reasons
 
 
-def concerns(values: Iterable[Any]) -> bool:
-    """Whether a call with these operands is not for the CPU."""
-    return host_too() or on_gpu(values)
-
-
 def install(scope: Scope, name: str, call: Callable[..., Any]) -> None:
     """Put what a public function calls into its scope."""
     plain = scope.setdefault("_plain", {})

@@ -157,14 +157,15 @@ def refused(
     """What a call comes to that NumPy has refused: one for others' arrays, or an explanation."""
     outs = out if isinstance(out, tuple) else (out,)
     operands = (*named.values(), *outs)
-    if elsewhere.concerns(operands):
-        from fastact.gpu.call import elementwise
-
-        call = partial(elementwise, record, direction, named, out, where, dtype, casting)
-    elif dlpack.concerns(operands):
+    there = elsewhere.on_gpu(operands)
+    if not there and dlpack.concerns(operands):
         options = {"where": where, "dtype": dtype, "casting": casting}
         again = function(record, direction)
         call = partial(dlpack.call, again, named.values(), out, **options)
+    elif there or elsewhere.host_too():
+        from fastact.gpu.call import elementwise
+
+        call = partial(elementwise, record, direction, named, out, where, dtype, casting)
     else:
         return explain(record.name + direction.suffix, error, named, out, where)
     try:

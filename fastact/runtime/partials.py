@@ -109,6 +109,25 @@ def backward(
         for result in direction.results
     ]
     check_outs(record.name + "_backward", direction, partials, outs)
+    if elsewhere.host_too():
+        from fastact.gpu import host
+
+        given = dict(zip(named, values, strict=True))
+        host.sums(record, direction, given, shape, partials, computing)
+    else:
+        fill(call, direction, values, shape, partials, computing)
+    return [p.result(out) for p, out in zip(partials, outs, strict=True)]
+
+
+def fill(
+    call: np.ufunc,
+    direction: Direction,
+    values: list[Any],
+    shape: tuple[int, ...],
+    partials: list[Partial],
+    computing: np.dtype[Any],
+) -> None:
+    """Compute the partials, slab by slab."""
     arrays = [np.broadcast_to(v, shape) if isinstance(v, np.ndarray) else v for v in values]
     # what is wanted whole, and in the dtype that is computed in, the kernel writes itself
     direct = {p.output: p for p in partials if not p.axes and p.dtype == computing}
@@ -129,7 +148,6 @@ def backward(
         for p in partials:
             if direct.get(p.output) is not p:
                 p.take(made[p.output], slab)
-    return [p.result(out) for p, out in zip(partials, outs, strict=True)]
 
 
 def check_outs(name: str, direction: Direction, partials: list[Partial], outs: list[Any]) -> None:

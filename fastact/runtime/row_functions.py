@@ -215,9 +215,7 @@ def call_rows(
     factor = check_factor(op.name, temperature, scale)
     given = arrays
     call = RowCall(op, arrays, axis, out, dtype, casting, value, factor, where, keepdims)
-    # what is not along one axis of its operands is computed on the CPU if they are on the host
-    plain = limit is None and not op.groups and not isinstance(axis, tuple | None)
-    if elsewhere.on_gpu(call.operands) or (plain and elsewhere.host_too()):
+    if elsewhere.on_gpu(call.operands):
         return on_gpu(call)
     if dlpack.concerns((*arrays, out)):
 
@@ -229,6 +227,8 @@ def call_rows(
         return dlpack.call(on_host, arrays, out, **more)
     if op.many_axes and (axis is None or isinstance(axis, tuple)):
         return over_axes(op, arrays, axis, out, dtype, casting, keepdims, where, empty)
+    if elsewhere.host_too():
+        return on_gpu(call)
     axis = check_axis(op.name, axis)
     inputs = [a if foreign(a) else np.asanyarray(a) for a in arrays]
     x = inputs[-1]
@@ -329,7 +329,7 @@ def call_causal(
     shape = tuple(getattr(arrays[-1], "shape", ())) if there else np.shape(arrays[-1])
     if len(shape) < 2:
         raise ValueError(f"{op.name}: {op.inputs[-1]} of shape {shape} is no matrix")
-    if there:
+    if there or elsewhere.host_too():
         value = empty_value(op, more.get("empty", "nan"))
         factor = check_factor(op.name, more["temperature"], more["scale"])
         own = (value, factor, more["where"], False, offset.__index__())
