@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import gpu_torch
 import numpy as np
 import torch
 
@@ -76,7 +77,7 @@ LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 def check() -> None:
     """Every elementwise form bit by bit, row ops within a few units in the last place; calls that
-    need more than one kernel; the oracle.
+    need more than one kernel; the oracle; fastact.torch.
     """
     wrong = 0
     for _, direction, function in forms():
@@ -92,7 +93,7 @@ def check() -> None:
                     print(f"WRONG {function.__name__} {dtype} {name}")
     for op in ROW_OPS:
         wrong += check_rows(op)
-    wrong += check_calls() + check_labels() + check_against_oracle()
+    wrong += check_calls() + check_labels() + check_against_oracle() + gpu_torch.check()
     print("all right" if not wrong else f"{wrong} cases are wrong")
     sys.exit(bool(wrong))
 
@@ -335,6 +336,7 @@ def bench(path: str) -> None:
         for shape in ROWS:
             results += time_losses(dtype, shape)
     summary(results)
+    results += gpu_torch.bench(seconds)
     x = tensor("float32", 16)
     out = torch.empty_like(x)
     results.append({"launch_us": launch_overhead(lambda: fa.sigmoid(x, out=out))})

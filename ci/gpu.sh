@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The lane for a machine with an NVIDIA GPU and its driver: every op on the card against the CPU's
-# results and the oracle, then speed against PyTorch and against a copy on that card.
+# results and the oracle, fastact.torch by PyTorch's own checks, then speed against PyTorch and
+# against a copy on that card.
 #   ci/gpu.sh            all of it; results go to gpu-results.json
 #   ci/gpu.sh check      correctness alone
 set -euo pipefail
@@ -11,7 +12,7 @@ if [ ! -x "$python" ]; then
     python3 -m venv .venv-gpu
     "$python" -m pip install -q -e ".[cuda,test]" torch
 fi
-export PYTHONPATH="tests${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH="tests:tests/interop:bench${PYTHONPATH:+:$PYTHONPATH}"
 
 echo "+ what fastact finds"
 "$python" -m fastact.cli info

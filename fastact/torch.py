@@ -6,7 +6,8 @@
     >>> x.grad
     tensor([0.1966, 0.2500, 0.1966])
 
-Every elementwise op takes its parameters by name, every op along an axis takes `dim`.
+Tensors are on the CPU, or on a GPU, where the ops run on PyTorch's current stream; results stay
+there. Every elementwise op takes its parameters by name, every op along an axis takes `dim`.
 `accelerate(model)` replaces a model's activation modules and losses by `Activation`,
 `RowActivation`, `FusedActivation`, `PReLU` and `Loss`. Importing this module registers the
 operators `torch.ops.fastact`.

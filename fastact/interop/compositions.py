@@ -27,7 +27,7 @@ class Library(Protocol):
     def summed(self, x: Array) -> Array: ...
     def softmax(self, x: Array) -> Array: ...
     def log_softmax(self, x: Array) -> Array: ...
-    def arange(self, n: int) -> Array: ...
+    def arange(self, n: int, like: Array) -> Array: ...
     def cast(self, values: Array, like: Array) -> Array: ...
 
 
@@ -62,7 +62,7 @@ def maxout(library: Library, x: Array, groups: int, axis: int) -> Array:
 def causal_softmax(library: Library, x: Array, offset: int) -> Array:
     """The softmax of the entries of row i up to i + offset."""
     rows, columns = x.shape[-2:]
-    is_open = library.arange(columns) <= library.arange(rows)[:, None] + offset
+    is_open = library.arange(columns, x) <= library.arange(rows, x)[:, None] + offset
     return library.softmax(library.where(is_open, x, -math.inf))
 
 
@@ -86,14 +86,15 @@ def softmax_cross_entropy(
     """The sum of q times the negative log_softmax, q the smoothed and weighted targets."""
     x = library.moved(logits, axis, -1)
     classes = x.shape[-1]
-    each = library.cast(library.arange(classes) * 0 + 1, x) if weight is None else weight
+    each = library.cast(library.arange(classes, x) * 0 + 1, x) if weight is None else weight
     if len(labels.shape) == len(x.shape):
         p = library.moved(labels, axis, -1)
         q = each * ((1 - label_smoothing) * p + label_smoothing / classes)
         count = max(1, math.prod(x.shape[:-1]))
     else:
         kept = labels == labels if ignore_index is None else labels != ignore_index
-        at = library.cast((labels[..., None] == library.arange(classes)) & kept[..., None], x)
+        ids = library.arange(classes, x)
+        at = library.cast((labels[..., None] == ids) & kept[..., None], x)
         own = library.total(at * each)[..., None]
         any_ = library.total(at)[..., None]
         q = (1 - label_smoothing) * own * at + label_smoothing / classes * any_ * each

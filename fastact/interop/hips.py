@@ -160,7 +160,10 @@ class HipsLibrary:
     where = staticmethod(anp.where)
     moved = staticmethod(anp.moveaxis)
     summed = staticmethod(anp.sum)
-    arange = staticmethod(np.arange)
+
+    @staticmethod
+    def arange(n: int, like: Any) -> np.ndarray:
+        return np.arange(n)
 
     @staticmethod
     def activation(name: str) -> Callable[..., Any]:

@@ -43,7 +43,10 @@ class JaxLibrary:
     where = staticmethod(jnp.where)
     moved = staticmethod(jnp.moveaxis)
     summed = staticmethod(jnp.sum)
-    arange = staticmethod(jnp.arange)
+
+    @staticmethod
+    def arange(n: int, like: jax.Array) -> jax.Array:
+        return jnp.arange(n)
 
     @staticmethod
     def activation(name: str) -> Callable[..., Any]:

@@ -79,10 +79,14 @@ SECOND: dict[str, str] = {
 
 def second_derivative(op: Any, x: Any, parameters: tuple[Any, ...]) -> Any:
     """f''(x), computed in float64 and rounded to the dtype of x."""
-    wide = np.asarray(x, np.float64)
+    with np.errstate(all="ignore"):
+        value = evaluated(op, np.asarray(x, np.float64), parameters, np)
+    return np.asarray(value).astype(np.asarray(x).dtype)
+
+
+def evaluated(op: Any, x: Any, parameters: tuple[Any, ...], library: Any) -> Any:
+    """f''(x) by the functions of a library that are named and called as NumPy's."""
     parameters = (*parameters, *op.record.defaults[len(parameters) :])
     scope = dict(zip((p.name for p in op.parameters), parameters, strict=True))
-    with np.errstate(all="ignore"):
-        y, g = op.value_and_grad(wide, *parameters)
-        value = eval(SECOND[op.name], {"np": np, "fa": fa, "x": wide, "y": y, "g": g, **scope})
-    return np.asarray(value).astype(np.asarray(x).dtype)
+    y, g = op.value_and_grad(x, *parameters)
+    return eval(SECOND[op.name], {"np": library, "fa": fa, "x": x, "y": y, "g": g, **scope})

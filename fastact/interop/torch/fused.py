@@ -10,7 +10,6 @@ from collections.abc import Callable
 from functools import cache, partial, reduce
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -18,10 +17,10 @@ from torch.autograd import forward_ad
 from fastact.interop.catalogue import Fused, Number, checked, fused, with_signature
 from fastact.interop.torch.functions import (
     DOC,
+    are_plain,
     check_dim,
     function,
     is_grad_enabled,
-    is_plain,
     row_function,
     transforms_functions,
 )
@@ -37,7 +36,10 @@ class TorchLibrary:
     where = staticmethod(torch.where)
     moved = staticmethod(torch.movedim)
     summed = staticmethod(torch.sum)
-    arange = staticmethod(torch.arange)
+
+    @staticmethod
+    def arange(n: int, like: Tensor) -> Tensor:
+        return torch.arange(n, device=like.device)
 
     @staticmethod
     def activation(name: str) -> Any:
@@ -91,7 +93,7 @@ def backward(op: Fused, dy: Tensor, *given: Any) -> tuple[Tensor, ...]:
     """The partials, each of the shape of its tensor."""
     tensors, numbers = split(op, given)
     partials = op.backward(array_of(dy), *map(array_of, tensors), *numbers)
-    made = (tensor_of(np.asarray(p, order="C")) for p in partials)
+    made = map(tensor_of, partials)
     return tuple(p.sum_to_size(t.shape) for p, t in zip(made, tensors, strict=True))
 
 
@@ -200,7 +202,7 @@ def call(op: Fused, *given: Any) -> Tensor:
     for number, value in zip(op.numbers, numbers, strict=True):
         if number.name == "axis":
             check_dim(op.name, tensors[0], value)
-    if all(map(is_plain, tensors)) and forward_ad._current_level < 0:
+    if are_plain(tensors) and forward_ad._current_level < 0:
         if is_grad_enabled() and any(t.requires_grad for t in tensors):
             made: Tensor = eager(op, *tensors, *numbers)
             return made

@@ -9,16 +9,15 @@ from __future__ import annotations
 from functools import cache, partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from fastact.interop.catalogue import CrossEntropy, losses
 from fastact.interop.torch.functions import (
+    are_plain,
     check_dim,
     is_grad_enabled,
-    is_plain,
     transforms_functions,
 )
 from fastact.interop.torch.fused import TorchLibrary, differentiable, public, torch_name
@@ -64,14 +63,14 @@ def arrays(loss: CrossEntropy, given: tuple[Any, ...]) -> tuple[list[Any], dict[
 
 def value(loss: CrossEntropy, *given: Any) -> Tensor:
     operands, named = arrays(loss, given)
-    return tensor_of(np.asarray(loss.forward(*operands, **named)))
+    return tensor_of(loss.forward(*operands, **named))
 
 
 def value_and_grad(loss: CrossEntropy, *given: Any) -> tuple[Tensor, Tensor]:
     operands, named = arrays(loss, given)
     dlogits = torch.empty_like(given[0])
     found, _ = loss.value_and_grad(*operands, **named, out=array_of(dlogits))
-    return tensor_of(np.asarray(found)), dlogits
+    return tensor_of(found), dlogits
 
 
 def fake_value(loss: CrossEntropy, *given: Any) -> Tensor:
@@ -95,31 +94,46 @@ def compose(loss: CrossEntropy, *given: Any) -> Tensor:
     return made
 
 
+def keep(loss: CrossEntropy, ctx: Any, dlogits: Tensor, given: tuple[Any, ...]) -> None:
+    """What the backward pass needs, in the context of an autograd Function."""
+    ctx.loss = loss
+    ctx.rest = tuple(None if isinstance(g, Tensor) else g for g in given)
+    ctx.places = [k for k, g in enumerate(given) if isinstance(g, Tensor)]
+    ctx.save_for_backward(dlogits, *(given[k] for k in ctx.places))
+
+
+def gradients(ctx: Any, dloss: Tensor) -> tuple[Any, ...]:
+    """The gradients of a loss in its arguments: that of the logits, and no other."""
+    dlogits, *tensors = ctx.saved_tensors
+    if is_grad_enabled():  # the gradient will be differentiated again
+        given = list(ctx.rest)
+        for k, tensor in zip(ctx.places, tensors, strict=True):
+            given[k] = tensor
+        (gradient,) = differentiable(compose(ctx.loss, *given), (given[0],), dloss)
+    else:
+        gradient = scaled(ctx.loss, dlogits, dloss, *ctx.rest)
+    return gradient, *(None for _ in ctx.rest[1:])
+
+
 class Eager(torch.autograd.Function):
     """A loss whose gradient is made with it."""
 
     @staticmethod
     def forward(ctx: Any, loss: CrossEntropy, *given: Any) -> Tensor:
         found, dlogits = value_and_grad(loss, *given)
-        ctx.loss = loss
-        ctx.rest = tuple(None if isinstance(g, Tensor) else g for g in given)
-        ctx.places = [k for k, g in enumerate(given) if isinstance(g, Tensor)]
-        ctx.save_for_backward(dlogits, *(given[k] for k in ctx.places))
+        keep(loss, ctx, dlogits, given)
         return found
 
     @staticmethod
     def backward(ctx: Any, dloss: Tensor) -> tuple[Any, ...]:
-        dlogits, *tensors = ctx.saved_tensors
-        if is_grad_enabled():
-            given = list(ctx.rest)
-            for k, tensor in zip(ctx.places, tensors, strict=True):
-                given[k] = tensor
-            (gradient,) = differentiable(compose(ctx.loss, *given), (given[0],), dloss)
-        elif dloss.dim() == 0 and dloss.item() == 1.0:
-            gradient = dlogits
-        else:
-            gradient = scaled(ctx.loss, dlogits, dloss, *ctx.rest)
-        return None, gradient, *(None for _ in ctx.rest[1:])
+        if not is_grad_enabled() and is_one(dloss):
+            return None, ctx.saved_tensors[0], *(None for _ in ctx.rest[1:])
+        return None, *gradients(ctx, dloss)
+
+
+def is_one(dloss: Tensor) -> bool:
+    """Whether a gradient is 1, as that of a step's loss is; a GPU is not waited for to know it."""
+    return dloss.is_cpu and dloss.dim() == 0 and dloss.item() == 1.0
 
 
 # Function.apply without its own check for torch.func, which `call` has made
@@ -144,7 +158,7 @@ def call(loss: CrossEntropy, *given: Any) -> Tensor:
     recording = is_grad_enabled() and any(t.requires_grad for t in tensors)
     if recording and any(t.requires_grad for t in tensors[1:]):
         return compose(loss, *given)
-    if all(map(is_plain, tensors)) and forward_ad._current_level < 0:
+    if are_plain(tensors) and forward_ad._current_level < 0:
         made: Tensor = eager(loss, *given) if recording else value(loss, *given)
         return made
     if forward_ad._current_level >= 0 or transforms_functions():
@@ -166,15 +180,13 @@ def add(loss: CrossEntropy) -> None:
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(output[1])
-        ctx.rest = tuple(None if isinstance(i, Tensor) else i for i in inputs)
-
-    def gradients(ctx: Any, dloss: Tensor, _: Any) -> tuple[Any, ...]:
-        (dlogits,) = ctx.saved_tensors
-        return scaled(loss, dlogits, dloss, *ctx.rest), *(None for _ in ctx.rest[1:])
+        keep(loss, ctx, output[1], inputs)
 
     torch.library.register_autograd(
-        f"fastact::{name}", gradients, setup_context=setup_context, lib=LIBRARY
+        f"fastact::{name}",
+        lambda ctx, dloss, _: gradients(ctx, dloss),
+        setup_context=setup_context,
+        lib=LIBRARY,
     )
 
 

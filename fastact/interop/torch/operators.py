@@ -1,12 +1,13 @@
 """The operators `torch.ops.fastact.*`, made from the catalogue of ops.
 
 Each op is an operator of its own with a backward one beside it, known to the dispatcher with a
-CPU kernel, a fake kernel (for torch.compile and torch.export), autograd formulas and a rule for
-vmap. `implement` adds the kernels of another device.
+kernel for the CPU and for CUDA (the same function: where it runs is a matter of its arrays), a
+fake kernel (for torch.compile and torch.export), autograd formulas and a rule for vmap.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,21 +15,22 @@ import torch
 from torch import Tensor
 
 from fastact.interop.catalogue import Elementwise, RowWise, elementwise, rowwise
-from fastact.interop.second import SECOND
-from fastact.interop.torch.tensors import array_of, computed, tensor_of
+from fastact.interop.second import SECOND, evaluated
+from fastact.interop.torch.tensors import array_of, check_devices, computed, tensor_of
 
 LIBRARY = torch.library.Library("fastact", "DEF")
 Kernel = Callable[..., Any]
 
 
 def define(name: str, takes: str, kernel: Kernel, fake: Kernel, results: int = 1) -> Any:
-    """An operator with its CPU kernel; returns the function that calls it."""
+    """An operator with its kernels; returns the function that calls it."""
     gives = "Tensor" if results == 1 else f"({', '.join(['Tensor'] * results)})"
     if results == 1:
         kernel, fake = map(single, (kernel, fake))
     LIBRARY.define(f"{name}({takes}) -> {gives}", tags=(torch.Tag.pt2_compliant_tag,))
-    implement(name, kernel, "CPU")
-    torch.library.register_fake(f"fastact::{name}", fake, lib=LIBRARY)
+    LIBRARY.impl(name, kernel, "CPU")
+    LIBRARY.impl(name, on_one_device(name, takes, kernel), "CUDA")
+    torch.library.register_fake(f"fastact::{name}", on_one_device(name, takes, fake), lib=LIBRARY)
     return getattr(torch.ops.fastact, name).default
 
 
@@ -43,9 +45,16 @@ def single(kernel: Kernel) -> Kernel:
     return run
 
 
-def implement(name: str, kernel: Kernel, device: str) -> None:
-    """Add the kernel of an operator for a dispatch key of PyTorch, such as "CUDA"."""
-    LIBRARY.impl(name, kernel, device)
+def on_one_device(name: str, takes: str, kernel: Kernel) -> Kernel:
+    """A kernel that refuses tensors of several devices: the dispatcher takes one's for all."""
+    words = [argument.partition("=")[0].split()[-1] for argument in takes.split(", ")]
+
+    def run(*given: Any) -> Any:
+        named = {w: g for w, g in zip(words, given, strict=False) if isinstance(g, Tensor)}
+        check_devices(name, named)
+        return kernel(*given)
+
+    return run
 
 
 def differentiate(name: str, kept: Callable[..., tuple[Tensor, ...]], backward: Any) -> None:
@@ -108,14 +117,11 @@ def add_elementwise(op: Elementwise) -> None:
     )
     differentiate(op.name, inputs_kept, lambda ctx, dy, x: (backward(dy, x, *ctx.numbers),))
 
-    def second(ddx: Tensor, dy: Tensor, x: Tensor, *p: Any) -> Tensor:
-        return ddx * dy * tensor_of(op.second(array_of(x), *p))
-
     if op.name in SECOND:
         define(
             f"{op.name}_double_backward",
             f"Tensor ddx, Tensor dy, Tensor x{numbers}",
-            second,
+            lambda ddx, dy, x, *p: ddx * dy * second(op, x, *p),
             lambda ddx, dy, x, *p: torch.empty_like(ddx * dy * x),
         )
         batched(f"{op.name}_double_backward", unchanged)
@@ -128,6 +134,34 @@ def add_elementwise(op: Elementwise) -> None:
     differentiate(f"{op.name}_backward", inputs_kept, twice)
     for name in (op.name, f"{op.name}_backward"):
         batched(name, unchanged)
+
+
+class Numpy:
+    """The functions of NumPy that second derivatives are written in, for tensors like one."""
+
+    pi = math.pi
+
+    def __init__(self, like: Tensor) -> None:
+        self.like = like
+
+    def __getattr__(self, name: str) -> Callable[..., Tensor]:
+        function = getattr(torch, name)
+
+        def call(*given: Any) -> Tensor:
+            tensors = (g if isinstance(g, Tensor) else self.like.new_full((), g) for g in given)
+            made: Tensor = function(*tensors)
+            return made
+
+        return call
+
+
+def second(op: Elementwise, x: Tensor, *p: Any) -> Tensor:
+    """f''(x)."""
+    array = array_of(x)
+    if not isinstance(array, Tensor):
+        return tensor_of(op.second(array, *p))
+    wide = array.double()
+    return evaluated(op, wide, p, Numpy(wide)).to(x.dtype)
 
 
 def double_backward(op: Elementwise, ddx: Tensor, dy: Tensor, x: Tensor, *p: Any) -> Tensor:

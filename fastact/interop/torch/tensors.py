@@ -1,4 +1,8 @@
-"""CPU tensors of PyTorch as NumPy arrays and back, without a copy, bfloat16 included."""
+"""Tensors as the arrays that fastact computes with, and back, without a copy, bfloat16 included.
+
+A tensor on the CPU becomes NumPy's view of its memory. One on a GPU is an array as it is: the
+array functions take it, run on PyTorch's current stream and return another one.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +30,22 @@ def keep_freed_memory() -> None:
     np.empty(LARGEST_KEPT - (1 << 20), np.uint8)
 
 
-def array_of(x: Tensor) -> np.ndarray:
+def array_of(x: Tensor) -> Any:
     """The tensor's memory as an array."""
     if x.requires_grad:
         x = x.detach()
     if x.is_neg():
         x = x.resolve_neg()
+    if not x.is_cpu:
+        return x
     return x.view(torch.uint16).numpy().view(BFLOAT16) if x.dtype is torch.bfloat16 else x.numpy()
 
 
-def tensor_of(y: np.ndarray) -> Tensor:
-    """The array's memory as a tensor."""
+def tensor_of(y: Any) -> Tensor:
+    """The memory of a result as a tensor."""
+    if isinstance(y, Tensor):
+        return y
+    y = np.asarray(y, order="C")
     if y.dtype is BFLOAT16:
         return torch.from_numpy(y.view(np.uint16)).view(torch.bfloat16)
     return torch.from_numpy(y)
@@ -66,13 +75,20 @@ def floating(name: str, x: Tensor, argument: str = "x") -> Tensor:
     )
 
 
+def check_devices(name: str, named: dict[str, Tensor]) -> None:
+    """Raise a ValueError if the tensors lie on several devices."""
+    if len({t.device for t in named.values()}) > 1:
+        listed = ", ".join(f"{n} on {t.device}" for n, t in named.items())
+        raise ValueError(f"{name}: all tensors must be on one device: {listed}")
+
+
 def computed(function: Callable[..., Any], like: Tensor, *operands: Any, **options: Any) -> Tensor:
     """function of the tensors' arrays, of the dtype and layout of `torch.empty_like(like)`.
 
     Where the layout is the same, NumPy makes the result: one call of PyTorch less.
     """
     arrays = [array_of(o) if isinstance(o, Tensor) else o for o in operands]
-    if like.dim() and like.is_contiguous():
+    if like.is_cpu and like.dim() and like.is_contiguous():
         y = function(*arrays, **options)
         if y.flags.c_contiguous and y.ndim:
             y = tensor_of(y)
