@@ -138,18 +138,14 @@ def check_calls() -> int:
 
     on arrays of the GPU, and on arrays of the host that go there and back.
     """
-    from gpu_calls import CALLS, compare, expected
+    from gpu_calls import CALLS, compare, expected, made
 
     def there(call: Any) -> Any:
-        options = {n: on_device(v) for n, v in call.options.items()}
-        found = several(getattr(fa, call.function)(*map(on_device, call.arrays), **options))
-        return map(host, found)
+        return map(host, made(call, on_device))
 
     def and_back(call: Any) -> Any:
         with fa.use_target("cuda"):
-            return map(
-                np.asarray, several(getattr(fa, call.function)(*call.arrays, **call.options))
-            )
+            return map(np.asarray, made(call))
 
     wrong = 0
     for name, call in CALLS.items():

@@ -284,11 +284,11 @@ def check_losses():
 
 
 def check_copies():
-    """Every dtype into every float, some under a mask."""
+    """Every dtype into every float, every float into every dtype, some under a mask."""
     from fastact.cuda.kinds import ITEMSIZE, SIZE
 
     for n, source in enumerate(SIZE):
-        for target in ITEMSIZE:
+        for target in SIZE if source in ITEMSIZE else ITEMSIZE:
             if "bfloat16" in (source, target) and not ops.BFLOAT16:
                 continue
             kinds = [ops.BFLOAT16[0] if k == "bfloat16" else np.dtype(k) for k in (source, target)]

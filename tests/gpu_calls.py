@@ -5,6 +5,7 @@ Executed by the PTX interpreter in test_gpu_calls, and on the card by ci/gpu.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,6 +130,17 @@ def elementwise() -> dict[str, Call]:
         "in a dtype": Call("relu", (X.astype("float16"),), {"dtype": "float64"}, 0),
         "a parameter too large": Call("leaky_relu", (X,), {"negative_slope": 1e300}, 0),
     }
+    for dtype in ("bool", "int8", "uint8", "int16", "int32", "uint32", "int64", "uint64"):
+        # within the dtype's range: beyond it, what NumPy does depends on the processor
+        x = np.array([0.0, 0.4, 1.5, 2.9, 90.2, 127.9] + [-1.5, -100.9] * dtype.startswith("i"))
+        into = {"out": np.zeros(x.shape, dtype), "casting": "unsafe"}
+        source = x.astype(("float32", "float64", "float16")[len(dtype) % 3])
+        found[f"into {dtype}"] = Call("identity", (source,), into, 0)
+    if ops.BFLOAT16:
+        half = X.astype(BFLOAT16)
+        for dtype in ("int8", "uint16", "int64"):
+            beside = (half, np.arange(24).reshape(4, 6).astype(dtype))
+            found[f"bfloat16 and {dtype}"] = Call("relu_backward", beside, {}, 0)
     for axis in (0, -1):
         dy = DY[:2] if axis == 0 else DY[:, :3]
         found |= {
@@ -176,11 +188,30 @@ def rows() -> dict[str, Call]:
         "support": Call("sparsemax_backward_from_output", (dy, fa.sparsemax(x)), {}, 2.0),
         "rows of integers": Call("softmax", (np.arange(12).reshape(3, 4),), {"axis": 0}),
         "a number": Call("softmax", (np.float32(3.0),), {"axis": 0}),
+        "rows into integers": Call(
+            "softmax",
+            (np.array([[0, 50.0], [9, -30]], "float32"),),
+            {"out": np.zeros((2, 2), "int16"), "casting": "unsafe"},
+            0,
+        ),
     }
     return found
 
 
 CALLS: dict[str, Call] = losses() | partials() | elementwise() | rows()
+
+
+def made(call: Call, place: Callable[[np.ndarray], Any] = lambda array: array) -> tuple[Any, ...]:
+    """What a call returns, of arrays placed somewhere; an `out` is its own each time."""
+
+    def placed(name: str, value: Any) -> Any:
+        if not isinstance(value, np.ndarray):
+            return value
+        return place(value.copy() if name == "out" else value)
+
+    options = {n: placed(n, v) for n, v in call.options.items()}
+    found = getattr(fa, call.function)(*map(place, call.arrays), **options)
+    return found if isinstance(found, tuple) else (found,)
 
 
 def compare(call: Call, got: np.ndarray, right: np.ndarray) -> None:
@@ -199,5 +230,4 @@ def compare(call: Call, got: np.ndarray, right: np.ndarray) -> None:
 def expected(call: Call) -> list[np.ndarray]:
     """The CPU's results."""
     with np.errstate(all="ignore"):
-        found = getattr(fa, call.function)(*call.arrays, **call.options)
-    return [np.asarray(r) for r in (found if isinstance(found, tuple) else (found,))]
+        return [np.asarray(r) for r in made(call)]

@@ -81,6 +81,7 @@ def test_every_helper_compiles():
     """What is copied, converted and prepared, the dtypes in turn."""
     sources = list(kinds.SIZE)
     helpers = [Copy(1, 32, s, DTYPES[n % 4]) for n, s in enumerate(sources)]
+    helpers += [Copy(1, 32, DTYPES[n % 4], t) for n, t in enumerate(sources)]
     helpers += [Copy(2, 64, d, d, True) for d in DTYPES[:2]] + [Copy(2, 32, "bool", "bool")]
     helpers += [
         Labels(1, 32, "int64", "float32"),

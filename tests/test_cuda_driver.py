@@ -10,7 +10,7 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
 import native_driver
 from executing import Executing, Real, place
-from gpu_calls import CALLS, compare, expected
+from gpu_calls import CALLS, compare, expected, made
 from stand_ins import install
 
 import fastact as fa
@@ -55,9 +55,7 @@ def test_every_function_has_nvidias_prototype(library):
 @pytest.mark.parametrize("name", ["in a dtype", "class ids, mean", "rounds of 17000 along -1"])
 def test_calls(door, name):
     call = CALLS[name]
-    found = getattr(fa, call.function)(*map(place, call.arrays), **call.options)
-    found = found if isinstance(found, tuple) else (found,)
-    for got, right in zip(found, expected(call), strict=True):
+    for got, right in zip(made(call, place), expected(call), strict=True):
         compare(call, got.numpy(), right)
     assert {"cuLaunchKernel", "cuCtxPushCurrent_v2", "cuCtxPopCurrent_v2"} <= door.called
 

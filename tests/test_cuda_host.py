@@ -11,7 +11,7 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
 import ops
 from executing import executing, place  # noqa: F401
-from gpu_calls import CALLS, compare, expected, labels, normal, uniform
+from gpu_calls import CALLS, compare, expected, labels, made, normal, uniform
 from test_gpu_calls import MORE
 
 import fastact as fa
@@ -53,7 +53,7 @@ def same(function, *args, **options):
 @pytest.mark.parametrize("name", [n for n in CALLS if gpu.FULL or n not in MORE])
 def test_call(there, name):
     call = CALLS[name]
-    found = several(getattr(fa, call.function)(*call.arrays, **call.options))
+    found = made(call)
     computed = len(there.launches)
     right = on_cpu(expected, call)
     assert computed or not call.arrays[0].size, "it was computed on the CPU"

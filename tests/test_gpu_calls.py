@@ -8,7 +8,7 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
 import gpu
 from executing import executing, place  # noqa: F401
-from gpu_calls import CALLS, compare, expected, labels, normal
+from gpu_calls import CALLS, compare, expected, labels, made, normal
 
 import fastact as fa
 
@@ -19,6 +19,10 @@ MORE = (
     "probabilities, weighted",
     "sigmoid, sum",
     "slope (5,)",
+    "into uint8",
+    "into int16",
+    "into uint32",
+    "bfloat16 and uint16",
     "of bool",
     "of uint16",
     "of uint64",
@@ -40,10 +44,7 @@ MORE = (
 @pytest.mark.parametrize("name", [n for n in CALLS if gpu.FULL or n not in MORE])
 def test_call(name):
     call = CALLS[name]
-    options = {n: place(v) if isinstance(v, np.ndarray) else v for n, v in call.options.items()}
-    found = getattr(fa, call.function)(*map(place, call.arrays), **options)
-    found = found if isinstance(found, tuple) else (found,)
-    for got, right in zip(found, expected(call), strict=True):
+    for got, right in zip(made(call, place), expected(call), strict=True):
         compare(call, got.numpy(), right)
 
 

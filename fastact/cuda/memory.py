@@ -94,6 +94,22 @@ def storer(dtype: str, cc: tuple[int, int]) -> Any:
     return store
 
 
+def truncated(builder: Any, value: Any, target: str) -> Any:
+    """A float as an integer or a bool, as NumPy converts it; beyond 64 bits and for nan that
+
+    depends on the processor there too.
+    """
+    kind, wide = STORED[target], ir.IntType(64)
+    zero = ir.Constant(value.type, 0.0)
+    if target == "bool":
+        return builder.zext(builder.fcmp_unordered("!=", value, zero), kind)
+    signed = builder.fptosi(value, wide)
+    if target == "uint64":
+        negative = builder.fcmp_ordered("<", value, zero)
+        return builder.select(negative, signed, builder.fptoui(value, wide))
+    return signed if kind == wide else builder.trunc(signed, kind)
+
+
 def converter(target: str) -> Any:
     """converted(value): anything loaded as what `storer` of this dtype takes.
 
@@ -107,6 +123,8 @@ def converter(target: str) -> Any:
         kind = types.float64 if kept else NUMBA[own]
 
         def codegen(context, builder, signature, args):
+            if isinstance(value, types.Float) and target not in ITEMSIZE:
+                return truncated(builder, args[0], target)
             return context.cast(builder, args[0], signature.args[0], kind)
 
         return kind(value), codegen

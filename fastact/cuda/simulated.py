@@ -45,7 +45,7 @@ def load(address: Address, index: int) -> Any:
 
 def store(address: Address, index: int, value: Any) -> None:
     with np.errstate(all="ignore"):
-        address.array[address.place(index)] = address.array.dtype.type(value)
+        address.array[address.place(index)] = np.asarray(value).astype(address.array.dtype)
 
 
 def lanes_of(address: Address) -> int:
