@@ -29,6 +29,7 @@ class Executing(Library):
         self.memory = GlobalMemory()
         self.kernels: dict[str, Any] = {}
         self.temporaries: dict[int, Buffer] = {}
+        self.most = 0  # bytes of them at a time
         # what streams of fastact's own have still to do: as late as the driver may do it
         self.queues: dict[int, list[Callable[[], Any]]] = {}
         self.kept: dict[int, Any] = {}  # memory that is not a call's own, by address
@@ -59,6 +60,7 @@ class Executing(Library):
     def cuMemAllocAsync(self, result: Any, size: Any, stream: Any) -> int:  # noqa: N802
         buffer = self.memory.place(Buffer(np.zeros(size.value, np.uint8), "out"))
         self.temporaries[buffer.address] = buffer
+        self.most = max(self.most, sum(b.nbytes for b in self.temporaries.values()))
         return self.write(result, buffer.address)
 
     def cuMemFreeAsync(self, address: Any, stream: Any) -> int:  # noqa: N802

@@ -11,6 +11,7 @@ from executing import executing, place  # noqa: F401
 from gpu_calls import CALLS, compare, expected, labels, made, normal
 
 import fastact as fa
+from fastact.gpu import partials
 
 pytestmark = pytest.mark.usefixtures("executing")
 # Each of these has kernels of its own to compile, of kinds that others have too.
@@ -69,6 +70,23 @@ def test_labels_out_of_range_are_nan(wrong):
         assert np.isnan(got[2]).all()
         np.testing.assert_allclose(np.delete(got, 2, 0), np.delete(exact, 2, 0), rtol=2e-6)
     assert np.isnan(fa.softmax_cross_entropy(place(x), place(t)).numpy())
+
+
+@pytest.mark.parametrize("slab", [8, 50, 200])
+@pytest.mark.parametrize("shape", [(5,), (4, 1), (30, 1, 1), (30, 4, 5), ()])
+def test_sums_of_slabs(executing, monkeypatch, shape, slab):  # noqa: F811
+    """Cut along one axis or another; the memory that is taken is that of a slab."""
+    monkeypatch.setattr(partials, "SLAB", slab)
+    dy, x = (normal((30, 4, 5), "float16", seed) for seed in (0, 1))
+    weight = normal(shape, "float16", 2)
+    found = fa.prelu_backward(place(dy), place(x), place(weight))
+    exact = fa.prelu_backward(*(a.astype("float64") for a in (dy, x, weight)))
+    ops.assert_same_bits(found[0].numpy(), exact[0].astype("float16"))
+    right = np.asarray(exact[1])
+    np.testing.assert_allclose(found[1].numpy(), right, rtol=1e-3, atol=1e-5)
+    assert found[1].shape == shape
+    # two operands in float32, two partials, a sum on its way; what each slab leaves
+    assert executing.most <= 4 * (5 * max(slab, 20) + 150)
 
 
 def test_where_and_out_of_another_dtype():

@@ -7,13 +7,13 @@ to make another one of its kind.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastact.cuda.kinds import ITEMSIZE, SIZE
+from fastact.cuda.kinds import ITEMSIZE, SIZE, VECTOR_BYTES
 from fastact.gpu import plan
 from fastact.gpu.driver import LEGACY_STREAM
 from fastact.runtime.elsewhere import INTERFACE, is_on_gpu
@@ -128,6 +128,13 @@ def array(
         allowed = DTYPES if dtypes is NUMBERS else " or ".join(dtypes)  # type: ignore[arg-type]
         raise TypeError(f"{op}: {name} has dtype {view.dtype}; on the GPU it may be {allowed}")
     return Array(value, address, view, bool(readonly), stream_of(value, interface))
+
+
+def placed(array: Array, offset: int, shape: Sequence[int], strides: Sequence[int]) -> Array:
+    """Another view of an array, some elements further on."""
+    address = array.address + offset * itemsize(array.view.dtype)
+    view = plan.View(array.view.dtype, tuple(shape), tuple(strides), not address % VECTOR_BYTES)
+    return array._replace(address=address, view=view)
 
 
 def torch_empty(like: Any, shape: tuple[int, ...], dtype: Any) -> Any:

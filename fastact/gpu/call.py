@@ -14,8 +14,8 @@ import numpy as np
 
 from fastact.activations.directions import Direction
 from fastact.activations.paired import Pointwise
-from fastact.cuda.kinds import COMPUTING, SIZE, VECTOR_BYTES
-from fastact.gpu.arrays import Array, array, described
+from fastact.cuda.kinds import COMPUTING
+from fastact.gpu.arrays import Array, array, described, placed
 from fastact.gpu.driver import driver
 from fastact.gpu.operands import (
     broadcast_shape,
@@ -178,15 +178,10 @@ class Call:
 
 def half_arrays(op: str, x: Array, axis: int) -> list[Array]:
     """The two halves of an array along an axis."""
-    found = []
     k = half_axis(op, x.view.shape, axis)
-    length = x.view.shape[k] // 2
+    length, strides = x.view.shape[k] // 2, x.view.strides
     shape = (*x.view.shape[:k], length, *x.view.shape[k + 1 :])
-    for start in (0, length):
-        address = x.address + start * x.view.strides[k] * SIZE[x.view.dtype]
-        view = x.view._replace(shape=shape, aligned=not address % VECTOR_BYTES)
-        found.append(x._replace(address=address, view=view))
-    return found
+    return [placed(x, start * strides[k], shape, strides) for start in (0, length)]
 
 
 def halves(

@@ -15,9 +15,8 @@ from fastact.activations.directions import Direction
 from fastact.activations.paired import Pointwise
 from fastact.cuda.kinds import COMPUTING, SIZE
 from fastact.gpu.arrays import Array
-from fastact.gpu.call import Call
 from fastact.gpu.operands import broadcast_shape, castable, check_casting, promoted
-from fastact.gpu.partials import add_up
+from fastact.gpu.partials import Backward, fill
 from fastact.gpu.pipeline import Operand, Piece, run
 from fastact.gpu.plan import broadcast
 from fastact.gpu.rows import (
@@ -239,6 +238,7 @@ def sums(
     numbers = {p.name: named[p.name] for p in record.parameters}
     grouped = any(isinstance(v, np.ndarray) for v in numbers.values())
     values = [] if grouped else [float(v) for v in numbers.values()]
+    what = Backward(record, direction, computing.name, values)
     names = [*direction.arrays, *(numbers if grouped else ())]
     inputs = [staged(np.asarray(named[n]), len(shape)) for n in names]
     outputs = [
@@ -246,21 +246,9 @@ def sums(
     ]
 
     def compute(work: Work, operands: list[Array], piece: Piece) -> None:
-        arguments = dict(zip(names, operands, strict=False))
-        targets = dict(zip(range(len(partials)), operands[len(names) :], strict=True))
-        whole = {
-            p.output: targets[k]
-            for k, p in enumerate(partials)
-            if not p.axes and p.dtype == computing
-        }
-        made = [
-            whole.get(k) or work.temporary(computing.name, lengths_of(piece))
-            for k in range(len(direction.outputs))
-        ]
-        Call(record, direction, computing.name, arguments, values, made).work(work)
-        for k, p in enumerate(partials):
-            if made[p.output] is not targets[k]:
-                add_up(work, made[p.output], targets[k])
+        arguments, targets = operands[: len(names)], operands[len(names) :]
+        given = dict(zip(names, arguments, strict=True))
+        fill(work, what, given, lengths_of(piece), targets)
 
     run(shape, inputs, outputs, compute)
 

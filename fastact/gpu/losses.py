@@ -10,10 +10,10 @@ import math
 from typing import Any
 
 from fastact.cuda import helpers
-from fastact.cuda.kinds import COMPUTING, INTEGERS, ITEMSIZE, SIZE, VECTOR_BYTES
+from fastact.cuda.kinds import COMPUTING, INTEGERS, ITEMSIZE, SIZE
 from fastact.cuda.row_kinds import TOTAL as DIVISOR
 from fastact.gpu import plan
-from fastact.gpu.arrays import Array
+from fastact.gpu.arrays import Array, placed
 from fastact.gpu.driver import driver
 from fastact.gpu.operands import gathered, loop_dtype, output, refuse_overlap
 from fastact.gpu.plan import View
@@ -308,10 +308,3 @@ def in_rows(entries: dict[str, Array]) -> list[dict[str, Array]]:
                 for (n, a), (s,) in zip(entries.items(), strides, strict=True)
             })  # fmt: skip
     return parts
-
-
-def placed(array: Array, offset: int, shape: Any, strides: Any) -> Array:
-    """Another view of an array, some elements further on."""
-    address = array.address + offset * SIZE[array.view.dtype]
-    view = View(array.view.dtype, tuple(shape), tuple(strides), not address % VECTOR_BYTES)
-    return array._replace(address=address, view=view)

@@ -1,26 +1,42 @@
 """Backward passes on GPU arrays whose results are summed to the shapes of arguments.
 
-The partials are made whole, in the dtype that is computed in, and then added up one axis after
-the other by the kernels of the row ops: compensated, in a fixed order.
+The partials are made slab by slab, in the dtype that is computed in, and added up one axis after
+the other by the kernels of the row ops: compensated, in a fixed order. What a slab leaves is added
+up in the same way. A slab depends on the shapes alone, and so do the bits of a sum.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastact.activations.directions import Direction
 from fastact.activations.paired import Pointwise
 from fastact.cuda.kinds import COMPUTING
 from fastact.gpu import plan
-from fastact.gpu.arrays import Array
+from fastact.gpu.arrays import Array, placed
 from fastact.gpu.call import Call, parameters_of
 from fastact.gpu.driver import driver
 from fastact.gpu.operands import broadcast_shape, gathered, loop_dtype, output, refuse_overlap
 from fastact.gpu.rows import permuted, total
-from fastact.gpu.work import Work, place_of
+from fastact.gpu.work import Place, Work, place_of
 from fastact.runtime.partials import summed_axes
+
+# Entries whose partials are made at once: 16 MiB of float32, less than the second cache of a large
+# GPU holds (40 MiB: NVIDIA A100 architecture whitepaper), so that the sums need not read memory.
+SLAB = 1 << 22
+ALIGNED = 16  # a slab begins at a multiple of this many entries, so that accesses stay wide
+
+
+class Backward(NamedTuple):
+    """A backward pass that sums."""
+
+    record: Pointwise
+    direction: Direction
+    computing: str
+    values: Sequence[float]  # of the parameters that are numbers
 
 
 def backward(
@@ -48,12 +64,101 @@ def backward(
     gpu = driver()
     place = place_of(op, gpu, arguments | {r.name: a for r, a in
                      zip(direction.results, results, strict=True)})  # fmt: skip
+    what = Backward(record, direction, computing, values)
     with Work(gpu, place) as work:
-        made = [work.temporary(computing, common) for _ in direction.outputs]
-        Call(record, direction, computing, arguments, values, made).work(work)
-        for result, array in zip(direction.results, results, strict=True):
-            add_up(work, made[result.output], array)
+        if math.prod(common) <= SLAB:
+            fill(work, what, arguments, common, results)
+        else:
+            in_slabs(work, place, what, arguments, common, results)
     return [r.value for r in results]
+
+
+def in_slabs(
+    work: Work,
+    place: Place,
+    what: Backward,
+    arguments: dict[str, Array],
+    common: tuple[int, ...],
+    results: Sequence[Array],
+) -> None:
+    """Fill the results slab by slab; those that every slab has a share of are then added up."""
+    axis, step = slabs(common)
+    at = axis - len(common)  # counted from the last axis, as arrays may have fewer
+    starts = range(0, common[axis], step)
+    shares = [
+        None if long_along(a, at) else work.temporary(what.computing, (len(starts), *a.view.shape))
+        for a in results
+    ]
+    work.begin()
+    for k, start in enumerate(starts):
+        cut = slice(start, min(start + step, common[axis]))
+        lengths = (*common[:axis], cut.stop - start, *common[axis + 1 :])
+        pieces = {n: part(a, at, cut) for n, a in arguments.items()}
+        targets = [
+            part(a, at, cut) if share is None else row(share, k)
+            for a, share in zip(results, shares, strict=True)
+        ]
+        with Work(work.gpu, place._replace(others=())) as own:  # gives memory back at its end
+            fill(own, what, pieces, lengths, targets)
+    for share, result in zip(shares, results, strict=True):
+        if share is not None:
+            order = [*range(1, len(share.view.shape)), 0]
+            total(work, share._replace(view=permuted(share.view, order)), result, 0.0)
+
+
+def slabs(shape: tuple[int, ...]) -> tuple[int, int]:
+    """The axis to cut, and how many of its entries a slab has."""
+    size = math.prod(shape)
+    small = [k for k, n in enumerate(shape) if size // n <= SLAB]
+    axis = small[0] if small else shape.index(max(shape))
+    step = max(1, SLAB // (size // shape[axis]))
+    return axis, step - step % ALIGNED if step > ALIGNED else step
+
+
+def long_along(array: Array, axis: int) -> bool:
+    """Whether an array has an axis, counted from the last, along which it is not broadcast."""
+    return len(array.view.shape) >= -axis and array.view.shape[axis] != 1
+
+
+def part(array: Array, axis: int, cut: slice) -> Array:
+    """A slab of an array; all of one that is broadcast."""
+    if not long_along(array, axis):
+        return array
+    shape, strides = list(array.view.shape), array.view.strides
+    shape[axis] = cut.stop - cut.start
+    return placed(array, cut.start * strides[axis], shape, strides)
+
+
+def row(array: Array, k: int) -> Array:
+    """The k-th entry along the first axis."""
+    _, *shape = array.view.shape
+    first, *strides = array.view.strides
+    return placed(array, k * first, shape, strides)
+
+
+def fill(
+    work: Work,
+    what: Backward,
+    arguments: dict[str, Array],
+    shape: tuple[int, ...],
+    targets: Sequence[Array],
+) -> None:
+    """The results of a direction, summed to the shapes of their targets.
+
+    What is wanted whole, and in the dtype that is computed in, the kernel writes itself.
+    """
+    record, direction, computing, values = what
+    whole = {
+        result.output: target
+        for result, target in zip(direction.results, targets, strict=True)
+        if target.view.shape == shape and target.view.dtype == computing
+    }
+    outputs = range(len(direction.outputs))
+    made = [whole.get(k) or work.temporary(computing, shape) for k in outputs]
+    Call(record, direction, computing, arguments, values, made).work(work)
+    for result, target in zip(direction.results, targets, strict=True):
+        if made[result.output] is not target:
+            add_up(work, made[result.output], target)
 
 
 def add_up(work: Work, made: Array, target: Array) -> None:

@@ -74,7 +74,9 @@ class Work:
         return self
 
     def begin(self) -> None:
-        """Make the device current, and let the stream wait for the others."""
+        """Make the device current, and let the stream wait for the others, once."""
+        if self.begun:
+            return
         self.begun = True
         self.entered = self.gpu.enter(self.device)
         for other in self.others:
@@ -89,8 +91,7 @@ class Work:
                 self.gpu.leave()
 
     def allocate(self, size: int) -> int:
-        if not self.begun:
-            self.begin()
+        self.begin()
         address = self.gpu.allocate(size, self.stream)
         self.temporaries.append(address)
         return address
