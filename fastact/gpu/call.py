@@ -32,6 +32,45 @@ from fastact.runtime.functions import check_constraint, check_parameter
 from fastact.runtime.halves import half_axis
 
 
+def outs_of(direction: Direction, out: Any) -> tuple[Any, ...]:
+    """One array, or None, per result."""
+    return out if isinstance(out, tuple) else (out,) * len(direction.outputs)
+
+
+def is_plain(
+    record: Pointwise, named: dict[str, Any], where: Any, dtype: Any, casting: Any
+) -> bool:
+    """Whether a call differs from others by its operands alone."""
+    if where is not True or dtype is not None or casting != "same_kind":
+        return False
+    return all(type(named[p.name]) in (int, float) for p in record.parameters)
+
+
+def repeated(
+    record: Pointwise,
+    direction: Direction,
+    named: dict[str, Any],
+    out: Any,
+    where: Any,
+    dtype: Any,
+    casting: Any,
+) -> Any:
+    """An elementwise op on GPU arrays, if a call like it has been made; else None.
+
+    `named` has its arrays, then its parameters.
+    """
+    if not is_plain(record, named, where, dtype, casting):
+        return None
+    values: Sequence[float] = ()
+    if record.parameters:
+        values = numbers_of(record.name + direction.suffix, record, named)
+    arrays = [named[n] for n in direction.arrays]
+    made = attempt((record, direction.suffix), arrays, outs_of(direction, out), values)
+    if made is None:
+        return None
+    return made[0] if len(made) == 1 else tuple(made)
+
+
 def elementwise(
     record: Pointwise,
     direction: Direction,
@@ -41,18 +80,9 @@ def elementwise(
     dtype: Any,
     casting: Any,
 ) -> Any:
-    """An elementwise op on GPU arrays; `named` has its arrays, then its parameters."""
+    """An elementwise op on GPU arrays that is not like an earlier one."""
     op = record.name + direction.suffix
-    outs = out if isinstance(out, tuple) else (out,) * len(direction.outputs)
-    plain = where is True and dtype is None and casting == "same_kind"
-    for p in record.parameters:
-        plain = plain and type(named[p.name]) in (int, float)
-    if plain:
-        values = numbers_of(op, record, named) if record.parameters else ()
-        arrays = [named[n] for n in direction.arrays]
-        made = attempt((record, direction.suffix), arrays, outs, values)
-        if made is not None:
-            return made[0] if len(made) == 1 else tuple(made)
+    outs = outs_of(direction, out)
     if not on_gpu((*named.values(), where, *outs)):
         from fastact.gpu import host
 
@@ -77,7 +107,7 @@ def elementwise(
     refuse_overlap(op, [r for r, o in zip(results, outs, strict=True) if o is not None],
                    call.inputs)  # fmt: skip
     launch = call.run()
-    if plain and launch:
+    if launch and is_plain(record, named, where, dtype, casting):
         remember((record, direction.suffix), list(operands.values()), results, launch)
     return results[0].value if len(results) == 1 else tuple(r.value for r in results)
 

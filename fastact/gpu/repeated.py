@@ -8,6 +8,7 @@ operand's interface, once. Calls that need copies, masks or limits are not among
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fastact.gpu import arrays
@@ -29,7 +30,8 @@ class Recipe(NamedTuple):
     """What an earlier call came to."""
 
     launch: Launch
-    extents: list[tuple[int, int]]  # of operands and results, relative to their addresses
+    operands: list[tuple[int, int]]  # how far each reaches, relative to its address
+    results: list[tuple[int, int]]
 
 
 class Result(NamedTuple):
@@ -79,23 +81,24 @@ def place_among(gpu: Driver, operands: Sequence[Found]) -> Place | None:
         if len(devices) != 1:
             return None
         (device,) = devices
-    streams = [stream for *_, stream in operands if stream is not None]
-    if not streams:
-        return Place(device, LEGACY_STREAM, ())
-    first = streams[0]
+    streams = [own[2] for own in operands if own[2] is not None]
+    first = streams[0] if streams else LEGACY_STREAM
     if streams.count(first) == len(streams):
-        return Place(device, first, ())
+        return place_at(device, first)
     return Place(device, first, tuple(dict.fromkeys(streams))[1:])
+
+
+@lru_cache(maxsize=256)
+def place_at(device: int, stream: int) -> Place:
+    return Place(device, stream, ())
 
 
 def overlap(recipe: Recipe, operands: Sequence[Found], outputs: Sequence[Found]) -> bool:
     """Whether a result shares memory with an operand that is not exactly it."""
-    ends = recipe.extents
-    for (kind, place, _), (low, high) in zip(outputs, ends[len(operands) :], strict=True):
-        for (own, address, _), (start, stop) in zip(operands, ends, strict=False):
-            if address == place and own[SHAPE] == kind[SHAPE]:
-                continue
-            if address + start < place + high and place + low < address + stop:
+    for (kind, place, _), (low, high) in zip(outputs, recipe.results, strict=True):
+        for (own, address, _), (start, stop) in zip(operands, recipe.operands, strict=True):
+            apart = address + start >= place + high or place + low >= address + stop
+            if not apart and (address != place or own[SHAPE] != kind[SHAPE]):
                 return True
     return False
 
@@ -161,7 +164,9 @@ def remember(
         _results[what, *kinds[: len(operands)]] = [
             Result(a.view.shape, a.view.dtype, a.view.dtype == like) for a in results
         ]
-        _recipes[what, *kinds] = Recipe(launch, [reach(a) for a in every])
+        ends = [reach(a) for a in every]
+        count = len(operands)
+        _recipes[what, *kinds] = Recipe(launch, ends[:count], ends[count:])
     except TypeError:  # a shape or a stride that cannot be a key
         return
 

@@ -37,6 +37,11 @@ def is_on_gpu(value: Any) -> bool:
     return hasattr(value, INTERFACE) if known is None else bool(known)
 
 
+def may_be_on_gpu(values: Iterable[Any]) -> bool:
+    """Whether the first of these is of a type whose arrays can lie on a GPU: no array is asked."""
+    return hasattr(type(next(iter(values))), INTERFACE)
+
+
 def is_tracked(value: Any) -> bool:
     """Whether a value is a tensor whose gradient is wanted."""
     return bool(getattr(value, "requires_grad", False))

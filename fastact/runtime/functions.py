@@ -144,6 +144,14 @@ def explain(op: str, error: Exception, named: dict[str, Any], out: Any, where: A
     raise error
 
 
+@cache
+def on_gpu() -> Any:
+    """The room for calls on a GPU; an import statement would take 0.6 us of each call."""
+    from fastact.gpu import call
+
+    return call
+
+
 def refused(
     record: Pointwise,
     direction: Direction,
@@ -155,17 +163,23 @@ def refused(
     casting: Any,
 ) -> Any:
     """What a call comes to that NumPy has refused: one for others' arrays, or an explanation."""
+    options = (out, where, dtype, casting)
+    if elsewhere.may_be_on_gpu(named.values()):
+        try:
+            made = on_gpu().repeated(record, direction, named, *options)
+        except (TypeError, ValueError, RuntimeError) as problem:
+            raise problem from None
+        if made is not None:
+            return made
     outs = out if isinstance(out, tuple) else (out,)
     operands = (*named.values(), *outs)
     there = elsewhere.on_gpu(operands)
     if not there and dlpack.concerns(operands):
-        options = {"where": where, "dtype": dtype, "casting": casting}
         again = function(record, direction)
-        call = partial(dlpack.call, again, named.values(), out, **options)
+        own = {"where": where, "dtype": dtype, "casting": casting}
+        call = partial(dlpack.call, again, named.values(), out, **own)
     elif there or elsewhere.host_too():
-        from fastact.gpu.call import elementwise
-
-        call = partial(elementwise, record, direction, named, out, where, dtype, casting)
+        call = partial(on_gpu().elementwise, record, direction, named, *options)
     else:
         return explain(record.name + direction.suffix, error, named, out, where)
     try:
