@@ -100,7 +100,8 @@ class Fused:
 
     `forward(*arrays, *numbers, out=None)`; `backward(dy, *arrays, *numbers)` is a tuple of
     partials, each of the shape of its array or of the common shape. `compose(library, *arrays,
-    *numbers)` is the same in differentiable steps.
+    *numbers)` is the same in differentiable steps. An op of one array whose gradient follows from
+    the output alone has both of the backward pass from there too.
     """
 
     name: str
@@ -111,6 +112,8 @@ class Fused:
     backward: Callable[..., tuple[Any, ...]]
     compose: Callable[..., Any]
     shape: Callable[..., Shape]  # of the result, from those of the arrays and the numbers
+    from_output: Callable[..., tuple[Any, ...]] | None = None  # (dy, y, *numbers)
+    compose_from_output: Callable[..., tuple[Any, ...]] | None = None
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -259,13 +262,25 @@ def of_one(
     numbers: tuple[Number, ...],
     compose: Callable[..., Any],
     shape: Callable[..., Shape],
+    compose_from_output: Callable[..., Any] | None = None,
 ) -> Fused:
     op = registry.get(name)
 
-    def backward(dy: Any, x: Any, *given: Any) -> tuple[Any, ...]:
-        return (op.backward(dy, x, *given),)
+    def alone(function: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
+        return lambda *given: (function(*given),)
 
-    return Fused(name, op.record, ("x",), numbers, op.forward, backward, compose, shape)
+    from_output = (op.backward_from_output, compose_from_output) if compose_from_output else ()
+    return Fused(
+        name,
+        op.record,
+        ("x",),
+        numbers,
+        op.forward,
+        alone(op.backward),
+        compose,
+        shape,
+        *map(alone, from_output),
+    )
 
 
 @cache
@@ -280,6 +295,7 @@ def fused() -> dict[str, Fused]:
             (Number("offset", "int", 0),),
             compositions.causal_softmax,
             lambda x, offset: x,
+            compositions.softmax_backward,
         ),
         of_one(
             "maxout",

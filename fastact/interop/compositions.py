@@ -66,6 +66,11 @@ def causal_softmax(library: Library, x: Array, offset: int) -> Array:
     return library.softmax(library.where(is_open, x, -math.inf))
 
 
+def softmax_backward(library: Library, dy: Array, y: Array, *_: Any) -> Array:
+    """The backward pass of a softmax from its output, of whatever entries it is over."""
+    return y * (dy - library.total(dy * y)[..., None])
+
+
 def reduced(library: Library, losses: Array, reduction: str, count: Array) -> Array:
     if reduction == "none":
         return losses

@@ -78,6 +78,15 @@ def test_opcheck(op, arrays, numbers):
         assert set(found.values()) == {"SUCCESS"}
 
 
+def test_causal_softmax_keeps_its_output():
+    """As PyTorch's softmax does: the input can be freed, or is another op's to keep."""
+    x = torch.tensor(samples.FUSED[0][1][0]).requires_grad_()
+    for f in (ft.causal_softmax, torch.ops.fastact.causal_softmax.default):
+        y = f(x, 1)
+        (saved,) = y.grad_fn.saved_tensors
+        assert saved.data_ptr() == y.data_ptr()
+
+
 def test_pytorchs_own():
     x = torch.tensor(samples.FUSED[0][1][0])
     torch.testing.assert_close(ft.glu(x), F.glu(x))

@@ -89,10 +89,16 @@ def forward(op: Fused, *given: Any) -> Tensor:
     return y
 
 
+def kept(op: Fused, tensors: tuple[Tensor, ...], y: Tensor) -> tuple[Tensor, ...]:
+    """What the backward pass needs."""
+    return (y,) if op.from_output else tensors
+
+
 def backward(op: Fused, dy: Tensor, *given: Any) -> tuple[Tensor, ...]:
-    """The partials, each of the shape of its tensor."""
+    """The partials, each of the shape of its tensor, from what is kept."""
     tensors, numbers = split(op, given)
-    partials = op.backward(array_of(dy), *map(array_of, tensors), *numbers)
+    function = op.from_output or op.backward
+    partials = function(array_of(dy), *map(array_of, tensors), *numbers)
     made = map(tensor_of, partials)
     return tuple(p.sum_to_size(t.shape) for p, t in zip(made, tensors, strict=True))
 
@@ -114,24 +120,29 @@ def differentiable(y: Tensor, tensors: tuple[Tensor, ...], dy: Tensor) -> tuple[
     return tuple(next(found) if t.requires_grad else None for t in tensors)
 
 
+def again(op: Fused, dy: Tensor, *given: Any) -> tuple[Any, ...]:
+    """The partials in differentiable steps, from what is kept."""
+    if op.compose_from_output:
+        return op.compose_from_output(TorchLibrary, dy, *given)
+    return differentiable(compose(op, *given), split(op, given)[0], dy)
+
+
 class Eager(torch.autograd.Function):
-    """A fused op; its inputs are kept."""
+    """A fused op; its inputs are kept, or its output."""
 
     @staticmethod
     def forward(ctx: Any, op: Fused, *given: Any) -> Tensor:
         tensors, ctx.numbers = split(op, given)
         ctx.op = op
-        ctx.save_for_backward(*tensors)
-        return forward(op, *given)
+        y = forward(op, *given)
+        ctx.save_for_backward(*kept(op, tensors, y))
+        return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-        tensors, op, numbers = ctx.saved_tensors, ctx.op, ctx.numbers
-        if is_grad_enabled():
-            partials = differentiable(compose(op, *tensors, *numbers), tensors, dy)
-        else:
-            partials = backward(op, dy, *tensors, *numbers)
-        return None, *partials, *(None for _ in numbers)
+        way = again if is_grad_enabled() else backward
+        partials = way(ctx.op, dy, *ctx.saved_tensors, *ctx.numbers)
+        return None, *partials, *(None for _ in ctx.numbers)
 
 
 # Function.apply without its own check for torch.func, which `call` has made
@@ -150,28 +161,27 @@ def add(op: Fused) -> None:
     )
     run_backward = define(
         f"{op.name}_backward",
-        f"Tensor dy, {tensors}{numbers}",
+        f"Tensor dy, {'Tensor y' if op.from_output else tensors}{numbers}",
         lambda dy, *given: backward(op, dy, *given),
         lambda dy, *given: fake_backward(op, dy, *given),
         results=len(op.arrays),
     )
 
-    def once(ctx: Any, dy: Tensor, *kept: Tensor) -> Any:
-        found = run_backward(dy, *kept, *ctx.numbers)
+    def once(ctx: Any, dy: Tensor, *saved: Tensor) -> Any:
+        found = run_backward(dy, *saved, *ctx.numbers)
         return found if len(op.arrays) > 1 else (found,)
 
     def twice(ctx: Any, *given: Tensor) -> Any:
-        cotangents, kept = given[: len(op.arrays)], given[len(op.arrays) :]
+        cotangents, saved = given[: len(op.arrays)], given[len(op.arrays) :]
         with torch.enable_grad():
-            dy, *tensors = leaves = [t.detach().requires_grad_() for t in kept]
-            y = compose(op, *tensors, *ctx.numbers)
-            partials = differentiable(y, tuple(tensors), dy)
+            leaves = [t.detach().requires_grad_() for t in saved]
+            partials = again(op, *leaves, *ctx.numbers)
             pairs = [(p, v) for p, v in zip(partials, cotangents, strict=True) if p.requires_grad]
             return torch.autograd.grad(
                 [p for p, _ in pairs], leaves, [v for _, v in pairs], allow_unused=True
             )
 
-    differentiate(op.name, inputs_kept, once)
+    differentiate(op.name, lambda inputs, y: kept(op, inputs_kept(inputs, y), y), once)
     differentiate(f"{op.name}_backward", inputs_kept, twice)
 
 
