@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numba import types
 from numba.core import cgutils
-from numba.core.errors import TypingError
 from numba.np.numpy_support import from_dtype
 
 from fastact.activations.directions import Direction
@@ -53,8 +52,6 @@ def resolver(record: Pointwise, direction: Direction) -> Resolve:
             else:
                 constants[p.name] = value
         if any(map(is_array, operands.values())):
-            if direction.results:
-                raise TypingError(f"{name}: inside compiled code it takes numbers only")
             return array_call(record, direction, operands, constants)
         return scalar_call(record, direction, operands, constants)
 
@@ -116,6 +113,75 @@ def result_layout(operands: list[Any], axes: int) -> str:
     return "F" if axes > 1 and all(t.layout == "F" for t in largest) else "C"
 
 
+SUM = """
+def summed(full, shape):
+    found = np.zeros(shape)
+{loops}{pad}found[{places}] += full[{index}]
+    return found.astype(dtype)
+"""
+TOTAL = """
+def summed(full):
+    found = 0.0
+    for entry in full.flat:
+        found += entry
+    return dtype.type(found)
+"""
+
+
+@cache
+def summation(dtype: np.dtype[Any], axes: int, kept: int) -> Any:
+    """A function that sums an array of so many axes to the shape of one of its operands.
+
+    Added up one after the other in float64.
+    """
+    loops = "".join(f"{'    ' * (k + 1)}for i{k} in range(full.shape[{k}]):\n" for k in range(axes))
+    lead = axes - kept
+    # an axis of the operand is as long as the array's, or 1
+    places = ", ".join(f"min(i{lead + k}, shape[{k}] - 1)" for k in range(kept))
+    index = ", ".join(f"i{k}" for k in range(axes))
+    source = SUM.format(loops=loops, pad="    " * (axes + 1), places=places, index=index)
+    scope: dict[str, Any] = {"np": np, "dtype": dtype}
+    exec(source if kept else TOTAL, scope)
+    return scope["summed"]
+
+
+class Summed:
+    """What a direction returns whose outputs are summed to the shapes of its arguments."""
+
+    def __init__(
+        self, direction: Direction, operands: dict[str, Any], dtype: Any, one: Any
+    ) -> None:
+        self.dtype, self.one, self.axes = dtype, one, getattr(one, "ndim", 0)
+        self.parts = []
+        for result in direction.results:
+            given = operands[result.argument]
+            kept = given.ndim if is_array(given) else 0
+            type_ = array_type(dtype, kept) if kept else from_dtype(dtype)
+            self.parts.append((result, kept, type_))
+
+    @property
+    def types(self) -> list[Any]:
+        return [type_ for _, _, type_ in self.parts]
+
+    def values(
+        self, context: Any, builder: Any, made: list[Any], shapes: dict[str, list[Any]]
+    ) -> list[Any]:
+        """The sums of what the loop has made; `shapes` are those of the operands."""
+        if not self.axes:
+            return [made[result.output] for result, _, _ in self.parts]
+        found = []
+        for result, kept, type_ in self.parts:
+            function = summation(self.dtype, self.axes, kept)
+            args, kinds = [made[result.output]], [self.one]
+            if kept:
+                kinds.append(types.UniTuple(types.intp, kept))
+                args.append(context.make_tuple(builder, kinds[1], shapes[result.argument]))
+            found.append(context.compile_internal(builder, function, type_(*kinds), args))
+        for array in made:
+            context.nrt.decref(builder, self.one, array)
+        return found
+
+
 def array_call(
     record: Pointwise,
     direction: Direction,
@@ -131,6 +197,7 @@ def array_call(
     one = array_type(dtype, axes, result_layout(list(operands.values()), axes))
     one = one if axes else from_dtype(dtype)
     outputs = len(direction.outputs)
+    sums = Summed(direction, operands, dtype, one) if direction.results else None
     # with all parameters at their defaults, they are no operands of the loop
     defaults = all(constants.get(p.name) == p.default for p in record.parameters)
     key = elementwise_key(record.name, direction.name, dtype.name, defaults)
@@ -151,7 +218,11 @@ def array_call(
         run(context, builder, key, shape, [*inputs, *(r.operand for r in results)])
         call.release()
         found = [r.value() for r in results]
-        return found[0] if outputs == 1 else context.make_tuple(builder, result, found)
+        if sums:
+            shapes = {a: o.shape for a, o in zip(direction.arrays, inputs, strict=False)}
+            found = sums.values(context, builder, found, shapes)
+        return found[0] if len(found) == 1 else context.make_tuple(builder, result, found)
 
-    result = one if outputs == 1 else types.UniTuple(one, outputs)
+    returned = sums.types if sums else [one] * outputs
+    result = one if len(returned) == 1 else types.Tuple(returned)
     return Call(result, taken, lower)

@@ -32,13 +32,43 @@ NOTHING = types.none
 
 
 @cache
-def row_call(op: RowOp) -> Any:
-    """A function that compiled code calls for a private row op: its inputs, then the others."""
+def row_call(op: RowOp, along: bool = False) -> Any:
+    """A function that compiled code calls for a private row op: its inputs, then the others.
+
+    Then the axis, which is used if rows run `along` another one than the last.
+    """
     names = ", ".join((*op.inputs, *(o.name for o in op.extra)))
     scope: dict[str, Any] = {}
-    exec(f"def {op.name}({names}):\n    raise NotImplementedError", scope)
+    exec(f"def {op.name}({names}, axis=-1):\n    raise NotImplementedError", scope)
     install(scope[op.name], resolver(op))
-    return scope[op.name]
+    passed = f"{names}, axis" if along else names
+    exec(f"def call({names}, axis=-1):\n    return {op.name}({passed})", scope)
+    return register_jitable(scope["call"])
+
+
+@cache
+def shapes(axes: int) -> tuple[Any, Any, Any]:
+    """Functions that compiled code calls for an array with so many axes.
+
+    `chosen(axis)` is the axis, not negative; `without(shape, axis)` the shape but for it;
+    `only(length, axis)` the shape of an array along it.
+    """
+    left = [f"shape[{k}] if {k} < axis else shape[{k + 1}]" for k in range(axes - 1)]
+    lone = [f"length if axis == {k} else 1" for k in range(axes)]
+    source = f"""
+def chosen(axis):
+    if not -{axes} <= axis < {axes}:
+        raise ValueError("softmax_cross_entropy: axis is out of bounds for logits")
+    return axis + {axes} if axis < 0 else axis
+def without(shape, axis):
+    return ({", ".join(left)},)
+def only(length, axis):
+    return ({", ".join(lone)},)
+"""
+    scope: dict[str, Any] = {}
+    exec(source, scope)
+    chosen, without, only = (register_jitable(scope[n]) for n in ("chosen", "without", "only"))
+    return chosen, without, only
 
 
 def check_array(name: str, argument: str, given: Any, axes: int | None, kinds: str) -> None:
@@ -100,20 +130,20 @@ def own_weights(ids, weights):
 
 
 @register_jitable
-def class_weights(weights, x):
-    """The weights of the classes for every row."""
-    row = np.ones(x.shape[-1], x.dtype)
+def class_weights(weights, x, classes, shape):
+    """The weights of the classes for every row; `shape` has them along the axis of the classes."""
+    row = np.ones(classes, x.dtype)
     if weights is not None:
         for k in range(row.size):
             row[k] = weights[k]
-    return np.broadcast_to(row, x.shape)
+    return np.broadcast_to(row.reshape(shape), x.shape)
 
 
 @register_jitable
-def check_classes(x, weights):
-    if x.shape[-1] == 0:
+def check_classes(classes, weights):
+    if classes == 0:
         raise ValueError("softmax_cross_entropy: logits have no classes")
-    if weights is not None and len(weights) != x.shape[-1]:
+    if weights is not None and len(weights) != classes:
         raise ValueError("softmax_cross_entropy: weight must have one number per class")
 
 
@@ -151,32 +181,40 @@ def finished(reduction: str, gradient: bool) -> Callable[..., Any]:
     return value
 
 
-def class_body(op: Any, gradient: bool, reduction: str, smoothed: bool) -> Callable[..., Any]:
+def class_body(
+    op: Any, gradient: bool, reduction: str, smoothed: bool, axes: int, along: bool
+) -> Callable[..., Any]:
     """Class ids."""
     value = finished(reduction, gradient)
-    run = row_call(op[gradient])
+    run = row_call(op[gradient], along)
+    chosen, _, only = shapes(axes)
     mean = reduction == "mean"
 
-    def plain(logits, labels, weight, ignore_index, smoothing):
-        check_classes(logits, weight)
-        ids = class_ids(labels, logits.shape[-1], ignore_index)
+    def plain(logits, labels, axis, weight, ignore_index, smoothing):
+        axis = chosen(axis)
+        classes = logits.shape[axis]
+        check_classes(classes, weight)
+        ids = class_ids(labels, classes, ignore_index)
         own = own_weights(ids, weight)
         total = np.sum(own)
-        found = run(logits, own * inverse(total) if mean else own, ids)
+        found = run(logits, own * inverse(total) if mean else own, ids, axis)
         if gradient:
             return value(logits, found[1], total), found[0]
         return value(logits, found, total)
 
-    def smooth(logits, labels, weight, ignore_index, smoothing):
-        check_classes(logits, weight)
+    def smooth(logits, labels, axis, weight, ignore_index, smoothing):
+        axis = chosen(axis)
+        classes = logits.shape[axis]
+        check_classes(classes, weight)
         check_smoothing(smoothing)
-        ids = class_ids(labels, logits.shape[-1], ignore_index)
+        ids = class_ids(labels, classes, ignore_index)
         own = own_weights(ids, weight)
         total = np.sum(own)
         factor = inverse(total) if mean else 1.0
-        share = everywhere(smoothing / logits.shape[-1] * factor, ids.shape)
+        share = everywhere(smoothing / classes * factor, ids.shape)
         kept = own * ((1.0 - smoothing) * factor)
-        found = run(class_weights(weight, logits), logits, kept, share, ids)
+        weights = class_weights(weight, logits, classes, only(classes, axis))
+        found = run(weights, logits, kept, share, ids, axis)
         if gradient:
             return value(logits, found[1], total), found[0]
         return value(logits, found, total)
@@ -184,25 +222,29 @@ def class_body(op: Any, gradient: bool, reduction: str, smoothed: bool) -> Calla
     return smooth if smoothed else plain
 
 
-def probability_body(gradient: bool, reduction: str) -> Callable[..., Any]:
+def probability_body(gradient: bool, reduction: str, axes: int, along: bool) -> Callable[..., Any]:
     value = finished(reduction, gradient)
-    run = row_call(PROBABILITIES[gradient])
+    run = row_call(PROBABILITIES[gradient], along)
+    chosen, without, only = shapes(axes)
     mean = reduction == "mean"
 
-    def body(logits, labels, weight, ignore_index, smoothing):
-        check_classes(logits, weight)
+    def body(logits, labels, axis, weight, ignore_index, smoothing):
+        axis = chosen(axis)
+        classes = logits.shape[axis]
+        check_classes(classes, weight)
         check_smoothing(smoothing)
         if labels.shape != logits.shape:
             raise ValueError("softmax_cross_entropy: probabilities must have the shape of logits")
-        lead = logits.shape[:-1]
-        total = float(logits.size // logits.shape[-1])
+        lead = without(logits.shape, axis)
+        total = float(logits.size // classes)
         found = run(
             labels.astype(logits.dtype),
-            class_weights(weight, logits),
+            class_weights(weight, logits, classes, only(classes, axis)),
             logits,
             everywhere(1.0 - smoothing, lead),
-            everywhere(smoothing / logits.shape[-1], lead),
+            everywhere(smoothing / classes, lead),
             everywhere(inverse(total) if mean else 1.0, lead),
+            axis,
         )
         if gradient:
             return value(logits, found[1], total), found[0]
@@ -264,8 +306,12 @@ def softmax_resolve(name: str, gradient: bool, given: dict[str, Any]) -> Callabl
     check_array(name, "logits", logits, None, "f")
     if logits.ndim < 2:
         raise TypingError(f"{name}: logits must have two or more dimensions, got {logits}")
-    if given["axis"] != -1 and given_value(given["axis"]) != -1:
-        raise TypingError(f"{name}: axis must be -1 inside compiled code")
+    axis = -1 if given["axis"] == -1 else given_value(given["axis"])
+    if axis is UNKNOWN and not isinstance(given["axis"], types.Integer):
+        raise TypingError(f"{name}: axis must be an integer, got {given['axis']}")
+    if axis is not UNKNOWN and (isinstance(axis, bool) or not isinstance(axis, int)):
+        raise TypingError(f"{name}: axis must be an integer, got {axis!r}")
+    along = axis is UNKNOWN or axis not in (-1, logits.ndim - 1)
     if not is_none(given["weight"]):
         check_array(name, "weight", given["weight"], 1, "fiu")
     ids = is_array(labels) and as_dtype(labels.dtype).kind in "iu"
@@ -277,11 +323,12 @@ def softmax_resolve(name: str, gradient: bool, given: dict[str, Any]) -> Callabl
             raise TypingError(f"{name}: ignore_index needs class ids, labels are {labels}")
     reduction = known_reduction(name, given["reduction"])
     if not ids:
-        return probability_body(gradient, reduction)
+        return probability_body(gradient, reduction, logits.ndim, along)
     smoothing = given["label_smoothing"]
     value = smoothing if isinstance(smoothing, float) else given_value(smoothing)
     smoothed = value is UNKNOWN or value != 0
-    return class_body(SMOOTHED if smoothed else CLASS, gradient, reduction, smoothed)
+    op = SMOOTHED if smoothed else CLASS
+    return class_body(op, gradient, reduction, smoothed, logits.ndim, along)
 
 
 def sigmoid_resolve(name: str, gradient: bool, given: dict[str, Any]) -> Callable[..., Any]:
@@ -328,7 +375,7 @@ def teach_loss(function: Any, loss: Loss, gradient: bool) -> None:
                 label_smoothing=0.0,
                 reduction="mean",
             ):
-                return body(logits, labels, weight, ignore_index, label_smoothing)
+                return body(logits, labels, axis, weight, ignore_index, label_smoothing)
 
             return call
 

@@ -215,11 +215,12 @@ def test_temporaries_are_freed():
         from numba.core.runtime import rtsys
         elementwise = numba.njit(lambda x: fa.swish(x))
         whole = numba.njit(lambda x: fa.logsumexp(x, None))
+        summed = numba.njit(lambda x, b: fa.bias_relu_backward(x, x, b))
         x = np.arange(12).reshape(3, 4)
-        elementwise(x), whole(x)
+        elementwise(x), whole(x), summed(x, x[0])
         before = rtsys.get_allocation_stats()
         for _ in range(50):
-            elementwise(x), whole(x)
+            elementwise(x), whole(x), summed(x, x[0])
         after = rtsys.get_allocation_stats()
         assert after.alloc - before.alloc >= 100
         assert after.alloc - before.alloc == after.free - before.free
@@ -247,6 +248,35 @@ def test_ops_of_two_arrays():
     ops.assert_same_bits(compiled(fa.prelu, 2)(X, X[0]), fa.prelu(X, X[0]))
     found = compiled(fa.swiglu_backward, 3)(X, X[:, ::-1], X)
     ops.assert_same_bits(found, fa.swiglu_backward(X, X[:, ::-1], X))
+
+
+@pytest.mark.parametrize(
+    ("x", "other"),
+    [
+        (X, X[0]),
+        (X, X[:, :1]),
+        (X, X),
+        (X[0], X),
+        (X, 0.25),
+        (1.5, X),
+        (X, np.array(0.25)),
+        (np.asfortranarray(X), np.asfortranarray(X)),
+        (np.stack([X, -X, X]), X[:, :1]),
+        (X[:0], X[0]),
+        (X.astype(np.float32), X[0].astype(np.float32)),
+        (0.5, np.array(2.0)),
+    ],
+)
+def test_partials_are_summed_to_the_shape_of_their_argument(x, other):
+    dy = np.cos(np.arange(np.broadcast(x, other).size)).reshape(np.broadcast(x, other).shape)
+    dy = dy.astype(np.result_type(x, other))
+    for f in (fa.prelu_backward, fa.bias_swish_backward):
+        found = compiled(f, 3)(dy, x, other)
+        for got, expected in zip(found, f(dy, x, other), strict=True):
+            assert np.shape(got) == np.shape(expected)
+            assert not np.ndim(got) or got.dtype == expected.dtype
+            tolerance = 4 * np.finfo(np.asarray(expected).dtype).eps
+            np.testing.assert_allclose(got, expected, rtol=tolerance, atol=8 * tolerance)
 
 
 # ------------------------------------------------------------------------------ rows
@@ -420,10 +450,6 @@ def errors():
         return fa.softmax(np.zeros((3, 3)), 0.5)
 
     @njit
-    def trained():
-        return fa.prelu_backward(np.zeros(3), np.zeros(3), 0.25)
-
-    @njit
     def partials():
         return fa.swish_backward(1.0, 1.0, wrt="beta")
 
@@ -446,7 +472,6 @@ def errors():
     )
     yield unknown, r"swish: got an unexpected keyword argument 'alpha'; called as swish\(float64"
     yield masked, r"swish: where= is not available inside compiled code; called as swish\(array"
-    yield trained, r"prelu_backward: inside compiled code it takes numbers only; called as prelu"
     yield partials, r"swish_backward: wrt= is not available inside compiled code"
     yield axis, r"softmax: axis must be an integer, got float64; called as softmax\(array"
     yield number, r"softmax: x must be an array with 1 dimensions, got float64"

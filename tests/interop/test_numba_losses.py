@@ -9,7 +9,6 @@ from numba.core.errors import TypingError
 
 import fastact as fa
 
-CASES = [case for case in samples.LOSSES if case[3].get("axis", -1) == -1]
 X = np.random.default_rng(0).normal(0, 2, (4, 6))
 
 
@@ -27,7 +26,7 @@ def caller(loss, names, literals):
     return njit(scope["f"])
 
 
-@pytest.mark.parametrize(("loss", "x", "target", "options"), CASES, ids=samples.case_id)
+@pytest.mark.parametrize(("loss", "x", "target", "options"), samples.LOSSES, ids=samples.case_id)
 def test_losses(loss, x, target, options):
     arrays = {n: v for n, v in options.items() if isinstance(v, np.ndarray)}
     literals = {n: v for n, v in options.items() if n not in arrays}
@@ -51,6 +50,29 @@ def test_float32_and_a_cube():
     expected = fa.sigmoid_cross_entropy_value_and_grad(x, t, reduction="none")
     for got, wanted in zip(g(x, t), expected, strict=True):
         ops.assert_same_bits(got, wanted)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -3])
+def test_any_axis_of_a_cube(axis):
+    """Written in the call and known only when it runs; the gradient has the shape of the logits."""
+    x = np.random.default_rng(1).normal(0, 2, (3, 4, 5))
+    p = np.random.default_rng(2).uniform(0.1, 1, x.shape)
+    w = np.random.default_rng(3).uniform(0.5, 2, x.shape[axis])
+    ids = np.random.default_rng(4).integers(0, x.shape[axis], np.take(x, 0, axis).shape)
+
+    def f(x, labels, w, k):
+        return (
+            fa.softmax_cross_entropy_value_and_grad(x, labels, k, reduction="none"),
+            fa.softmax_cross_entropy_value_and_grad(x, labels, k, w, label_smoothing=0.1),
+        )
+
+    source = f"lambda x, labels, w: fa.softmax_cross_entropy(x, labels, axis={axis}, weight=w)"
+    for labels in (ids, p):
+        for got, expected in zip(njit(f)(x, labels, w, axis), f(x, labels, w, axis), strict=True):
+            np.testing.assert_allclose(got[0], expected[0], rtol=1e-14)
+            np.testing.assert_allclose(got[1], expected[1], rtol=1e-14, atol=1e-17)
+        written = eval(source, {"fa": fa})
+        np.testing.assert_allclose(njit(written)(x, labels, w), written(x, labels, w), rtol=1e-14)
 
 
 def test_smoothing_and_ignored_class_known_only_when_called():
@@ -120,9 +142,19 @@ IDS = np.array([0, 1, 2, 3])
             "logits must have two or more dimensions",
         ),
         (
-            lambda: njit(lambda x, q: fa.softmax_cross_entropy(x, q, axis=0))(X, IDS),
+            lambda: njit(lambda x, q: fa.softmax_cross_entropy(x, q, axis=0.0))(X, IDS),
             TypingError,
-            "axis must be -1 inside compiled code",
+            "axis must be an integer, got float64",
+        ),
+        (
+            lambda: njit(lambda x, q, k: fa.softmax_cross_entropy(x, q, axis=k))(X, IDS, 2),
+            ValueError,
+            "axis is out of bounds for logits",
+        ),
+        (
+            lambda: njit(lambda x, q: fa.softmax_cross_entropy(x, q, axis=0))(X, IDS),
+            ValueError,
+            "do not match",
         ),
         (
             lambda: njit(lambda x, q, r: fa.softmax_cross_entropy(x, q, reduction=r))(X, IDS, "a"),
