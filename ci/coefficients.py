@@ -155,6 +155,7 @@ EXPONENTIAL = "fastact.numerics.exponential"
 LOGARITHM = "fastact.numerics.logarithm"
 HYPERBOLIC = "fastact.numerics.hyperbolic"
 ERROR_FUNCTION = "fastact.numerics.error_function"
+GAUSSIAN_TABLES = "fastact.numerics.gaussian_tables"
 LOGSUM = "fastact.numerics.logsum"
 SMOOTH = "fastact.activations.smooth"
 RECIPROCAL = "fastact.numerics.reciprocal"
@@ -213,6 +214,30 @@ def half_line(name: str, value: Real, dtype: str, degree: int) -> Fit:
         degree={dtype: degree},
         dtypes=(dtype,),
     )
+
+
+def beyond_tables(name: str, value: Real, degree: int) -> Fit:
+    """A fit of value(a) in a - MIDDLE beyond the tables, float32."""
+    module = importlib.import_module(GAUSSIAN_TABLES)
+    far = importlib.import_module(ERROR_FUNCTION).FAR.single
+    middle = mp.mpf(module.MIDDLE)
+    return Fit(
+        GAUSSIAN_TABLES,
+        name,
+        target=lambda d: value(middle + d),
+        weight=lambda d: 1 / value(middle + d),
+        interval={"single": (module.END - middle, far - middle)},
+        degree={"single": degree},
+        dtypes=("single",),
+    )
+
+
+def scaled_tail(a: mp.mpf) -> mp.mpf:
+    return a * mills(a)
+
+
+def scaled_slope(a: mp.mpf) -> mp.mpf:
+    return mills(a) - a / mp.sqrt(2 * mp.pi)
 
 
 def tail_over_h(a: mp.mpf, k: mp.mpf) -> mp.mpf:
@@ -323,6 +348,104 @@ FITS = (
     half_line("TAIL", tail_over_h, "double", 23),
     half_line("SLOPE", slope_over_line, "single", 8),
     half_line("SLOPE", slope_over_line, "double", 21),
+    beyond_tables("FAR_TAIL", scaled_tail, 8),
+    beyond_tables("FAR_SLOPE", scaled_slope, 8),
+)
+
+
+ENTRIES = 32
+POINTS = 24
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A table of polynomials for `pieces`, float32: piece k is for x >= 0 with
+    |slope x + bend x**2 - k| <= 1/2.
+
+    Each piece is taken about a point near its middle at which the target is almost a float32, so
+    that rounding its lowest coefficient costs nothing; `about` are points that must be such.
+    """
+
+    module: str
+    name: str
+    target: Real
+    slope: float
+    bend: float
+    degree: int
+    about: tuple[mp.mpf, ...]
+
+    def ends(self, k: int) -> tuple[mp.mpf, mp.mpf]:
+        def where(value: mp.mpf) -> mp.mpf:
+            root = mp.sqrt(mp.mpf(self.slope) ** 2 + 4 * self.bend * value)
+            return 2 * value / (self.slope + root)
+
+        return where(max(mp.mpf(0), k - mp.mpf(0.5))), where(k + mp.mpf(0.5))
+
+    def centre(self, k: int) -> mp.mpf:
+        low, high = self.ends(k)
+        single = KIND["single"]
+        for x in self.about:
+            if low <= x < high:
+                return rounded(x, single)
+        start = np.float32(float((low + high) / 2)).view(np.int32)
+        candidates = (start + np.arange(-100, 100, dtype=np.int32)).view(np.float32)
+
+        def loss(x: mp.mpf) -> mp.mpf:
+            value = self.target(x)
+            return abs(rounded(value, single) / value - 1)
+
+        return min((mp.mpf(float(c)) for c in candidates), key=loss)
+
+    def piece(self, k: int) -> list[mp.mpf]:
+        """The centre, and the coefficients, highest power first.
+
+        Each coefficient in turn is rounded, lowest power first, and what is left fitted again,
+        by least squares of the relative error at Chebyshev's points.
+        """
+        (low, high), centre = self.ends(k), self.centre(k)
+        angles = [mp.pi * (n + mp.mpf(0.5)) / POINTS for n in range(POINTS)]
+        at = [(low + high + (high - low) * mp.cos(angle)) / 2 - centre for angle in angles]
+        exact = [self.target(centre + d) for d in at]
+        done = [rounded(self.target(centre), KIND["single"])]
+        while len(done) <= self.degree:
+            powers = range(len(done), self.degree + 1)
+            matrix = mp.matrix([[d**p / f for p in powers] for d, f in zip(at, exact, strict=True)])
+            rest = [1 - mp.polyval(done[::-1], d) / f for d, f in zip(at, exact, strict=True)]
+            done.append(rounded(mp.lu_solve(matrix, mp.matrix(rest))[0], KIND["single"]))
+        return [centre, *reversed(done)]
+
+    def make(self) -> tuple[tuple[float, ...], ...]:
+        pieces = [self.piece(k) for k in range(ENTRIES)]
+        return tuple(tuple(float(c) for c in row) for row in zip(*pieces, strict=True))
+
+    def error(self, rows: tuple[tuple[float, ...], ...]) -> float:
+        """The largest relative error of the pieces, in half units in the last place."""
+        worst = mp.mpf(0)
+        for k, (centre, *coefficients) in enumerate(zip(*rows, strict=True)):
+            low, high = self.ends(k)
+            for n in range(1, 40):
+                x = low + (high - low) * n / 40
+                exact = self.target(x)
+                worst = max(worst, abs(mp.polyval(coefficients, x - centre) / exact - 1))
+        return float(worst / np.finfo(np.float32).epsneg)
+
+
+def normal_tail(a: mp.mpf) -> mp.mpf:
+    return a * mp.ncdf(-a)
+
+
+def normal_slope(a: mp.mpf) -> mp.mpf:
+    return mp.ncdf(-a) - a * mp.npdf(a)
+
+
+def gaussian_pieces(name: str, target: Real, *about: mp.mpf) -> Pieces:
+    module = importlib.import_module(GAUSSIAN_TABLES)
+    return Pieces(GAUSSIAN_TABLES, name, target, module.SLOWLY, module.FASTER, 6, about)
+
+
+PIECES = (
+    gaussian_pieces("TAIL", normal_tail, mp.mpf(0)),
+    gaussian_pieces("SLOPE", normal_slope, mp.mpf(0), ROOT),
 )
 
 
@@ -405,6 +528,16 @@ def check_fit(fit: Fit, dtype: str) -> bool:
     return same
 
 
+def check_pieces(pieces: Pieces) -> bool:
+    used = getattr(importlib.import_module(pieces.module), pieces.name)
+    same = [[np.float32(c) for c in row] for row in used] == [
+        [np.float32(c) for c in row] for row in pieces.make()
+    ]
+    error = pieces.error(used)
+    print(f"{pieces.module}.{pieces.name}: error {error:.3f} half units", "" if same else "DIFFERS")
+    return same
+
+
 def check_constant(module: str, name: str, value: object) -> bool:
     used = getattr(importlib.import_module(module), name)
     if isinstance(value, tuple):
@@ -419,6 +552,7 @@ def check_constant(module: str, name: str, value: object) -> bool:
 def main() -> int:
     if "--check" in sys.argv[1:]:
         good = [check_fit(fit, dtype) for fit in FITS for dtype in fit.dtypes]
+        good += [check_pieces(pieces) for pieces in PIECES]
         good += [check_constant(*constant) for constant in CONSTANTS]
         return 0 if all(good) else 1
     for fit in FITS:
@@ -428,6 +562,10 @@ def main() -> int:
                 f"# {fit.module}.{fit.name} {dtype}, error {error:.3f} half units in the last place"
             )
             print("(" + ", ".join(shown(c, dtype) for c in table) + ")")
+    for pieces in PIECES:
+        print(f"# {pieces.module}.{pieces.name}")
+        for row in pieces.make():
+            print("(" + ", ".join(shown(c, "single") for c in row) + "),")
     for module, name, value in CONSTANTS:
         print(f"# {module}.{name} = {value}")
     return 0

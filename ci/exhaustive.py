@@ -11,6 +11,9 @@ judged, against the formulas of `tests/oracle.py` in mpmath. Other parameters se
 float64: a million inputs, dense at kinks, zeros of f' and wherever the implementation goes from one
 piece to the next, against extended precision; the worst thousand again in mpmath.
 
+An op that looks tables up in registers has another implementation for processors that do not: the
+part `plain` of its entry, measured under FASTACT_TABLES=0.
+
 An entry is fresh while the op gives the same bits on a sample. Progress is kept as it is made, so
 a run that was stopped goes on where it was. A derivative near its zero is measured against the
 values at x moved by two units in its last place. `ci/statements.py` makes the records say what was
@@ -37,6 +40,7 @@ from mpmath import mp
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from sweep import CHUNKS, Function, Sweep, Tally, Workers
 
+from fastact.compile.loading import tables_in_registers
 from fastact.registry import RECORDS
 
 TABLE = judge.ROOT / "ci" / "accuracy.json"
@@ -153,10 +157,36 @@ class Run:
         return entry
 
 
+def looks_up(op: str) -> bool:
+    """Whether an op looks tables up on processors that do so in registers."""
+    return any(source.tables is not None for source in RECORDS[op].scalars.values())
+
+
+def current(op: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """The part of an op's entry that is about the implementation that this process runs."""
+    if looks_up(op) and not tables_in_registers():
+        return dict(entry.get("plain", {}))
+    return entry
+
+
+def updated(op: str, entry: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """An op's entry with what was found about the implementation that this process runs.
+
+    An entry without `plain` is from before the op looked tables up: it is about the plain one.
+    """
+    if not looks_up(op):
+        return found
+    if tables_in_registers():
+        return found | {"plain": entry.get("plain", entry)}
+    return entry | {"plain": found}
+
+
 def stale(chosen: list[str]) -> list[str]:
     """The ops without a fresh entry."""
     table = read(TABLE)
-    return [op for op in chosen if table.get(op, {}).get("fingerprint") != fingerprint(op)]
+    return [
+        op for op in chosen if current(op, table.get(op, {})).get("fingerprint") != fingerprint(op)
+    ]
 
 
 def main() -> int:
@@ -185,7 +215,7 @@ def main() -> int:
                 write(TABLE, read(TABLE) | {op: entry})
             return 0
         for op in missing:
-            entry = Run(workers, progress).op(op)
+            entry = updated(op, read(TABLE).get(op, {}), Run(workers, progress).op(op))
             write(TABLE, {k: v for k, v in read(TABLE).items() if k in RECORDS} | {op: entry})
             kept = {k: v for k, v in read(PARTIAL).items() if not k.startswith(f"{op} ")}
             write(PARTIAL, kept)

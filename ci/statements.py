@@ -48,9 +48,14 @@ def errors(entry: dict[str, Any], dtype: str, field: str) -> list[float]:
     return [entry[dtype][d]["ulp"] for d in FIELDS[field] if d in entry[dtype]]
 
 
+def implementations(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """The entry, and that of processors that look no tables up, where it differs."""
+    return [entry, entry["plain"]] if "plain" in entry else [entry]
+
+
 def measured(entry: dict[str, Any], dtype: str, field: str) -> float:
     """The largest error that was seen, with whatever parameters."""
-    every = [entry, *entry["others"]]
+    every = [part for one in implementations(entry) for part in (one, *one["others"])]
     return max(error for e in every for error in errors(e, dtype, field))
 
 
@@ -67,9 +72,10 @@ def hundredths(value: float) -> float:
 
 def stated(op: str, entry: dict[str, Any], dtype: str, field: str) -> float:
     """What a record states: at least what was measured, and with a margin what was sampled."""
-    whole = errors(entry, dtype, field) if dtype == "float32" else []
+    every = implementations(entry)
+    whole = [e for one in every for e in errors(one, dtype, field)] if dtype == "float32" else []
     sampled = [measured(entry, dtype, field)] if dtype == "float64" else []
-    sampled += [error for other in entry["others"] for error in errors(other, dtype, field)]
+    sampled += [e for one in every for o in one["others"] for e in errors(o, dtype, field)]
     largest = max([*whole, *sampled])
     if measured(entry, "float32", field) > ROUNDING:
         margin, limit = PARAMETER_MARGIN if entry["others"] else MARGIN, bound(op, dtype, field)

@@ -15,7 +15,8 @@ import numpy as np
 
 import fastact as fa
 from fastact.activations.directions import DIRECTIONS, program
-from fastact.compile.specialize import INTEGER, Target, specialize
+from fastact.compile.loading import tables_in_registers
+from fastact.compile.specialize import INTEGER, Target, rewrite, specialize
 from fastact.numerics.language import Scalar
 
 WORD = {"float32": np.uint32, "float64": np.uint64}
@@ -61,6 +62,13 @@ def select(condition: Any, a: Any, b: Any) -> Any:
     return np.where(note(np.asarray(condition)), a, b)
 
 
+def pieces(x: Any, index: Any, table: Any) -> Any:
+    centre, value, *rest = (np.float32(row)[note(index & 31)] for row in table)
+    for c in rest:
+        value = fma(value, x - centre, c)
+    return value
+
+
 def as_words(x: Any) -> Any:
     x = np.asarray(x)
     return x.view(INTEGER[x.dtype.name])
@@ -86,8 +94,20 @@ PRIMITIVES = {
     "ior": np.bitwise_or,
     "ishl": lambda a, n: note(np.left_shift(a, n)),
     "ishr": lambda a, n: note(np.right_shift(a, n)),
+    "pieces": pieces,
+    "rarely": select,
 }
-WATCHED = Target("watched", PRIMITIVES, lambda function: function)
+
+
+def tabulated(source: Scalar) -> Any:
+    """The source that the library runs where the processor looks tables up."""
+    assert source.tables is not None
+    return rewrite(source.tables, "float32", WATCHED)
+
+
+WATCHED = Target(
+    "watched", PRIMITIVES, lambda function: function, tabulated if tables_in_registers() else None
+)
 
 
 def decisions(source: Scalar, dtype: str, x: Any, parameters: tuple[float, ...]) -> Any:

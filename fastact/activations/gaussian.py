@@ -2,7 +2,8 @@
 
 from fastact.activations.record import Accuracy, Activation
 from fastact.numerics.error_function import FAR, HALF_SMALL, SMALL_SQUARED, tail, tail_slope
-from fastact.numerics.language import fma, scalar, select
+from fastact.numerics.gaussian_tables import END, far_slope, far_tail, near_slope, near_tail
+from fastact.numerics.language import fma, rarely, scalar, select
 
 
 @scalar
@@ -13,11 +14,24 @@ def gelu_forward(x):
     return fma(-SMALL_SQUARED, y, select(x < 0.0, -0.0, x))
 
 
+@gelu_forward.by_tables
+def gelu_forward_by_tables(x):
+    # beyond END the tail is far below the last digit of x, but all of it where x is negative
+    near = select(x < -0.0, -0.0, x) - near_tail(abs(x))
+    return rarely(x < -END, -far_tail(-x), near)
+
+
 @scalar
 def gelu_grad(x):
     a = abs(x)
     g = tail_slope(select(FAR < a, FAR, a))
     return select(x < 0.0, HALF_SMALL * g, fma(-HALF_SMALL, g, 1.0))
+
+
+@gelu_grad.by_tables
+def gelu_grad_by_tables(x):
+    g = near_slope(abs(x))
+    return rarely(x < -END, far_slope(-x), select(x < 0.0, g, 1.0 - g))
 
 
 HENDRYCKS = "D. Hendrycks, K. Gimpel, Gaussian error linear units (GELUs), arXiv:1606.08415, 2016"

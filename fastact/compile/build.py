@@ -6,6 +6,7 @@ memcpy and memset. So it can be stored and loaded by any later process with llvm
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,6 +20,7 @@ from fastact.compile.cpu import CPU
 from fastact.compile.kernels import KERNEL_SIGNATURE, STORAGE, elementwise_kernel
 from fastact.compile.loading import target_machine
 from fastact.compile.specialize import specialize
+from fastact.compile.tabulated import NAMES, USED
 
 WORD = types.intp
 ENTRY_SIGNATURES = {
@@ -34,7 +36,8 @@ ENTRY_SIGNATURES = {
 def module_of(function: Callable[..., Any], signature: Any, symbol: str) -> Any:
     """Compile a function; returns its optimised LLVM module, only `symbol` visible."""
     compiled = cfunc(signature, forceinline=True, error_model="numpy")(function)
-    module = llvm.parse_assembly(compiled._library.get_llvm_str())
+    text = compiled._library.get_llvm_str()
+    module = llvm.parse_assembly(without_references(text))
     for f in module.functions:
         if not f.is_declaration:
             if f.name == compiled._wrapper_name:
@@ -45,7 +48,23 @@ def module_of(function: Callable[..., Any], signature: Any, symbol: str) -> Any:
     for v in module.global_variables:
         if not v.is_declaration:
             v.linkage = "internal"
+    if NAMES in text:
+        inline_tabulated(module)
     return module
+
+
+def without_references(text: str) -> str:
+    """A module's text without the list of functions that must be kept though nothing calls them."""
+    return re.sub(rf"^@{re.escape(USED)} = .*$", "", text, flags=re.MULTILINE)
+
+
+def inline_tabulated(module: Any) -> None:
+    """Put the vector forms of scalars that look tables up into the loops that call them."""
+    # the loops are vectors already
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
+    passes = llvm.create_pass_builder(target_machine(), options)
+    passes.getModulePassManager().run(module, passes)
 
 
 def emit(module: Any) -> bytes:

@@ -14,7 +14,9 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from fastact.compile.loading import tables_in_registers
 from fastact.compile.specialize import Target
+from fastact.compile.tabulated import tabulated
 
 
 def llvm_function(name: str, arity: int) -> Any:
@@ -109,4 +111,4 @@ def inlined(function: Callable[..., Any]) -> Any:
     return njit(function, forceinline=True, error_model="numpy", fastmath=False)
 
 
-CPU = Target("cpu", PRIMITIVES, inlined)
+CPU = Target("cpu", PRIMITIVES, inlined, tabulated if tables_in_registers() else None)

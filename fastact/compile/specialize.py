@@ -39,10 +39,12 @@ class Target:
         name: str,
         primitives: dict[str, Any],
         jit: Callable[[Callable[..., Any]], Any],
+        tabulated: Callable[[Scalar], Any] | None = None,
     ) -> None:
         self.name = name
         self.primitives = primitives
         self.jit = jit
+        self.tabulated = tabulated  # how it compiles a source that looks tables up, if it does
 
 
 class Specializer(ast.NodeTransformer):
@@ -145,4 +147,6 @@ def rewrite(source: Callable[..., Any], dtype: str, target: Target) -> Callable[
 @cache
 def specialize(function: Scalar, dtype: str, target: Target) -> Any:
     """The compiled scalar function for a computing dtype ("float32", "float64") and target."""
+    if dtype == "float32" and function.tables is not None and target.tabulated is not None:
+        return target.tabulated(function)
     return target.jit(rewrite(function.source(dtype), dtype, target))

@@ -13,6 +13,10 @@ compiler (`fastact.compile.specialize`) turns it into one function per dtype and
 So write float constants with a decimal point, and write `select` where `if` would make the
 processor branch: a loop over branch-free code becomes SIMD code.
 
+A function may have a second source for processors that look up a table of 32 float32 in two
+registers, a lane at a time, in one instruction (`@name.by_tables`; AVX-512's vpermi2ps). There
+`pieces` and `rarely` may stand; other targets use the plain source.
+
 This module imports nothing heavy: declarations are read at import, compiled much later.
 """
 
@@ -45,10 +49,13 @@ class Scalar:
     single, double
         The Python sources for float32 and float64; the same function unless the
         algorithm differs (`@name.for_double`).
+    tables
+        A float32 source that looks tables up (`@name.by_tables`), or None.
     """
 
     single: Callable[..., Any]
     double: Callable[..., Any] = field(default=None)  # type: ignore[assignment]
+    tables: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         if self.double is None:
@@ -59,6 +66,11 @@ class Scalar:
     def for_double(self, source: Callable[..., Any]) -> Scalar:
         """Decorator: give float64 an algorithm of its own."""
         self.double = source
+        return self
+
+    def by_tables(self, source: Callable[..., Any]) -> Scalar:
+        """Decorator: give float32 an algorithm for processors that look tables up."""
+        self.tables = source
         return self
 
     def source(self, dtype: str) -> Callable[..., Any]:
@@ -158,3 +170,16 @@ def ishr(a, count):
 @Primitive
 def polynomial(x, coefficients):
     """Horner's rule with fma, highest power first; expanded when the source is specialised."""
+
+
+@Primitive
+def pieces(x, index, table):
+    """A polynomial in x less a centre: entry `index` modulo 32 of each row of `table`.
+
+    The first row holds the centres, the others the coefficients, highest power first.
+    """
+
+
+@Primitive
+def rarely(condition, a, b):
+    """a where condition holds, else b; a is computed only if one of the lanes needs it."""

@@ -23,6 +23,7 @@ DIGEST = 32
 # What Numba reads from the environment that changes the code it makes: a session that looks
 # for a bug with NUMBA_OPT=0 leaves no slow kernels to those after it.
 SETTINGS = (
+    "FASTACT_TABLES",
     "NUMBA_BOUNDSCHECK",
     "NUMBA_CPU_FEATURES",
     "NUMBA_CPU_NAME",

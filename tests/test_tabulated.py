@@ -1,0 +1,99 @@
+"""Scalars that look tables up in registers, beside what the same op computes elsewhere."""
+
+import re
+from pathlib import Path
+
+import children
+import numpy as np
+import ops
+import pytest
+
+import fastact as fa
+from fastact.activations.directions import DIRECTIONS
+
+pytest.importorskip("numba")
+
+from numba import njit
+
+from fastact.compile.abi import FIXED
+from fastact.compile.build import kernel_module
+from fastact.compile.loading import tables_in_registers, target_machine
+from fastact.compile.tabulated import NAMES
+from fastact.registry import RECORDS
+
+TABULATED = [
+    (op, direction)
+    for op, record in RECORDS.items()
+    for direction in ("forward", "grad")
+    if record.scalars[direction].tables is not None
+]
+tabulated = pytest.mark.parametrize(("op", "direction"), TABULATED)
+with_tables = pytest.mark.skipif(
+    not tables_in_registers(), reason="this processor looks no tables up in registers"
+)
+
+
+@with_tables
+@tabulated
+def test_tables_are_looked_up_in_registers(op, direction):
+    """Nothing is gathered from memory, and no function is left beside the kernel."""
+    module = kernel_module(fa.get(op).record, DIRECTIONS[direction], "float32", FIXED, "under_test")
+    text = target_machine().emit_assembly(module)
+    assert len(re.findall(r"vperm[it]2ps.*%zmm", text)) >= 8
+    assert "gather" not in text
+    labels = re.findall(rf"^{NAMES}\w+:", text, re.MULTILINE)
+    assert all("constants" in label for label in labels)
+
+
+@with_tables
+@tabulated
+def test_one_rare_element_changes_no_other(op, direction):
+    function = ops.function(op, direction)
+    x = np.linspace(-3, 4, 64, dtype=np.float32)
+    usual = function(x)
+    for k, far in enumerate(np.linspace(-15, -6.5, 64, dtype=np.float32)):
+        mixed = x.copy()
+        mixed[k] = far
+        expected = usual.copy()
+        expected[k] = function(far)
+        ops.assert_same_bits(function(mixed), expected)
+
+
+@with_tables
+@tabulated
+def test_loops_of_any_vector_width_look_up(op, direction):
+    """Beside float64 a vector holds eight elements, in a short loop four: none goes alone."""
+    function = ops.function(op, direction)
+    x = np.linspace(-15, 5, 1003, dtype=np.float32)
+
+    @njit
+    def beside_doubles(x, w, y):
+        for i in range(x.size):
+            y[i] = w[i] * function(x[i])
+
+    @njit
+    def alone(x):
+        return function(x)
+
+    y = np.empty(x.size)
+    beside_doubles(x, np.ones(x.size), y)
+    ops.assert_same_bits(y.astype(np.float32), function(x))
+    assert re.search(rf"{NAMES}\w+_8\b", beside_doubles.inspect_asm(beside_doubles.signatures[0]))
+    for one in x[::100]:
+        assert alone(one) == function(one)
+
+
+@with_tables
+@tabulated
+def test_processors_without_are_as_exact(op, direction):
+    """This one runs what they run: other bits, within what the record states."""
+    accuracy = Path(__file__).with_name("test_accuracy.py")
+    code = f"""
+        import pytest
+        from fastact.compile.loading import tables_in_registers
+        assert not tables_in_registers()
+        options = ["-q", "-p", "no:cacheprovider", "-k", "{op}- and {direction} and float32"]
+        raise SystemExit(pytest.main([*options, {str(accuracy)!r}]))
+    """
+    report = children.run(code, {"FASTACT_TABLES": "0"})
+    assert re.search(r"[1-9]\d* passed", report)
