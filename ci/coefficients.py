@@ -421,7 +421,8 @@ class Pieces:
     def error(self, rows: tuple[tuple[float, ...], ...]) -> float:
         """The largest relative error of the pieces, in half units in the last place."""
         worst = mp.mpf(0)
-        for k, (centre, *coefficients) in enumerate(zip(*rows, strict=True)):
+        used = np.float32(rows).astype(float).T.tolist()
+        for k, (centre, *coefficients) in enumerate(used):
             low, high = self.ends(k)
             for n in range(1, 40):
                 x = low + (high - low) * n / 40

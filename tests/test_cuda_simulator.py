@@ -12,7 +12,7 @@ import pytest
 from fastact.registry import ROW_OPS
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
-SIMULATOR = {"NUMBA_ENABLE_CUDASIM": "1"}
+SIMULATOR = {"NUMBA_ENABLE_CUDASIM": "1", "FASTACT_TABLES": "0"}
 
 
 def simulate(call):

@@ -7,6 +7,7 @@ import children
 import numpy as np
 import ops
 import pytest
+from tabulated import SCALARS
 
 import fastact as fa
 from fastact.activations.directions import DIRECTIONS
@@ -19,15 +20,9 @@ from fastact.compile.abi import FIXED
 from fastact.compile.build import kernel_module
 from fastact.compile.loading import tables_in_registers, target_machine
 from fastact.compile.tabulated import NAMES
-from fastact.registry import RECORDS
 
-TABULATED = [
-    (op, direction)
-    for op, record in RECORDS.items()
-    for direction in ("forward", "grad")
-    if record.scalars[direction].tables is not None
-]
-tabulated = pytest.mark.parametrize(("op", "direction"), TABULATED)
+TESTS = Path(__file__).parent
+tabulated = pytest.mark.parametrize(("op", "direction"), SCALARS)
 with_tables = pytest.mark.skipif(
     not tables_in_registers(), reason="this processor looks no tables up in registers"
 )
@@ -83,17 +78,28 @@ def test_loops_of_any_vector_width_look_up(op, direction):
         assert alone(one) == function(one)
 
 
-@with_tables
-@tabulated
-def test_processors_without_are_as_exact(op, direction):
-    """This one runs what they run: other bits, within what the record states."""
-    accuracy = Path(__file__).with_name("test_accuracy.py")
+def run_without_tables(*arguments):
+    """Tests in a process that computes what processors without such registers do."""
     code = f"""
         import pytest
         from fastact.compile.loading import tables_in_registers
         assert not tables_in_registers()
-        options = ["-q", "-p", "no:cacheprovider", "-k", "{op}- and {direction} and float32"]
-        raise SystemExit(pytest.main([*options, {str(accuracy)!r}]))
+        raise SystemExit(pytest.main(["-q", "-p", "no:cacheprovider", *{arguments!r}]))
     """
-    report = children.run(code, {"FASTACT_TABLES": "0"})
+    report = children.run(code, {"FASTACT_TABLES": "0"}, seconds=300)
     assert re.search(r"[1-9]\d* passed", report)
+    return report
+
+
+@with_tables
+@tabulated
+def test_processors_without_are_as_exact(op, direction):
+    """Other bits, within what the record states."""
+    run_without_tables(f"{TESTS}/test_accuracy.py", "-k", f"{direction} and {op}-float32")
+
+
+@with_tables
+def test_a_gpu_gives_the_bits_of_processors_without():
+    pytest.importorskip("numba_cuda")
+    files = [f"{TESTS}/test_{name}.py" for name in ("cuda_in_kernels", "cuda_paired")]
+    run_without_tables(*files, "-k", "gelu")

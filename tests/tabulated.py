@@ -1,0 +1,12 @@
+"""The ops that look tables up in registers, on processors that can."""
+
+from fastact.registry import PAIRED, RECORDS
+
+SCALARS = [
+    (op, direction)
+    for op, record in RECORDS.items()
+    for direction in ("forward", "grad")
+    if record.scalars[direction].tables is not None
+]
+OPS = {op for op, _ in SCALARS}
+OPS |= {name for name, record in PAIRED.items() if record.activation.name in OPS}
