@@ -66,6 +66,9 @@ def losses() -> dict[str, Call]:
         "class ids, mean": Call(CLASSES, (x, labels(6, 10)), {}, 1 / 6),
         "class ids, sum": Call("softmax_cross_entropy", (x, labels(6, 10)), {"reduction": "sum"}),
         "class ids, each": Call(CLASSES, (x, labels(6, 10)), each),
+        "class ids, some ignored": Call(
+            CLASSES, (x, with_ignored(labels(6, 10), 12)), {"ignore_index": 12}, 1 / 4
+        ),
         "class ids, weighted mean": Call(
             CLASSES,
             (normal((6, 10), "float64"), with_ignored(labels(6, 10, "int32"), -7)),

@@ -262,8 +262,8 @@ def test_where_sums_go(there):
         (lambda x: fa.relu(x, out=np.ones(3)), ValueError, "out has shape"),
         (lambda x: fa.relu(x, out=np.ones(8, np.int32)), TypeError, "int32"),
         (lambda x: fa.relu(np.ones(3, complex)), TypeError, "complex128"),
-        (lambda x: fa.relu(x, dtype=int), TypeError, "dtype is int64"),
-        (lambda x: fa.relu(x, dtype="float32", casting="no"), TypeError, "casting='no'"),
+        (lambda x: fa.relu(x, dtype=int), TypeError, "No loop"),
+        (lambda x: fa.relu(x, dtype="float32", casting="no"), TypeError, "casting rule 'no'"),
         (lambda x: fa.relu_backward(np.ones(3), x), ValueError, "do not broadcast"),
         (lambda x: fa.swish(x, np.inf), ValueError, "beta must be finite"),
         (lambda x: fa.softmax(x, axis=2), ValueError, "axis 2"),
@@ -299,3 +299,66 @@ def test_after_the_block_the_cpu_computes(there):
     with fa.use_target("auto"):
         fa.relu(np.ones(8))
     assert not there.launches
+
+
+# NumPy's rules: dtypes, shapes and kinds of results, errors
+
+X = normal((3, 4))
+AS_ON_THE_CPU = {
+    "a number": lambda: fa.sigmoid(2.0),
+    "an integer": lambda: fa.sigmoid(2),
+    "a bool": lambda: fa.sigmoid(True),
+    "numbers beside an array": lambda: fa.relu_backward(1.0, X),
+    "numbers beside integers": lambda: fa.relu_backward(1.0, np.arange(3, dtype="i1")),
+    "a scalar of NumPy": lambda: fa.relu_backward(np.float64(1), X),
+    "a parameter of float64": lambda: fa.leaky_relu(X, np.float64(0.25)),
+    "parameters of integers": lambda: fa.leaky_relu(X, np.arange(4)),
+    "parameters in a list": lambda: fa.elu(X, [0.5, 1, 2, 3]),
+    "float16 and parameters": lambda: fa.leaky_relu(X.astype("f2"), np.full(4, 0.25, "f4")),
+    "two results": lambda: fa.relu_value_and_grad(X),
+    "a tuple of one": lambda: fa.relu(X, out=(np.empty_like(X),)),
+    "one of two given": lambda: fa.reglu_backward(X, X, X, out=(None, np.empty_like(X))),
+    "an out that is larger": lambda: fa.relu(X[0], out=np.zeros((3, 4), "f4")),
+    "a mask that is larger": lambda: fa.relu(
+        X[0], where=np.tri(3, 4, dtype=bool), out=np.zeros((3, 4), "f4")
+    ),
+    "out of no dimensions": lambda: fa.relu(np.float32(2), out=np.zeros((), "f4")),
+    "a row of nothing": lambda: fa.softmax(np.zeros((4, 0), "f4")),
+    "sums over nothing": lambda: fa.logsumexp(np.zeros((4, 0), "f4")),
+    "nothing to sum": lambda: fa.prelu_backward(X[:0], X[:0], np.full(4, 0.5)),
+    "sum of one": lambda: fa.logsumexp(np.float32(2), keepdims=True),
+    "maxout into views": lambda: fa.maxout_backward(
+        X[:1], X, 1, axis=0, out=np.zeros((3, 8), "f4")[:, ::2]
+    ),
+    "limits out of range": lambda: fa.causal_softmax(np.zeros((2, 3)), offset=-(10**30)),
+    "two results given as one": lambda: fa.swiglu_backward(X, X, X, out=np.empty_like(X)),
+    "one for two results": lambda: fa.swiglu_backward(X, X, X, out=(np.empty_like(X),)),
+    "two for one result": lambda: fa.relu(X, out=(X, X)),
+    "a wrong constraint": lambda: fa.hard_tanh(X, 1, -1),
+    "a mask of integers": lambda: fa.softmax(X, where=[1, 0, 1, 0]),
+    "no dtype": lambda: fa.relu(X, dtype="nope"),
+    "no axis": lambda: fa.softmax(X, axis=1.0),
+    "a label too large": lambda: fa.softmax_cross_entropy(X, [0, 1, 4]),
+    "a gradient for integers": lambda: fa.prelu_backward(
+        X, X, 0.5, out=(np.zeros((3, 4), int), None)
+    ),
+}
+
+
+def outcome(call):
+    """What a call returns, and how: or what it raises."""
+    try:
+        return [(type(r), np.asarray(r)) for r in several(call())]
+    except (TypeError, ValueError) as error:
+        return type(error)
+
+
+@pytest.mark.parametrize("name", AS_ON_THE_CPU)
+def test_as_on_the_cpu(there, name):
+    got, right = outcome(AS_ON_THE_CPU[name]), on_cpu(outcome, AS_ON_THE_CPU[name])
+    if isinstance(right, type):
+        assert got is right
+        return
+    for (kind, array), (expected_kind, exact) in zip(got, right, strict=True):
+        assert kind is expected_kind
+        ops.assert_same_bits(array, exact)

@@ -32,9 +32,17 @@ from fastact.runtime.functions import check_constraint, check_parameter
 from fastact.runtime.halves import half_axis
 
 
-def outs_of(direction: Direction, out: Any) -> tuple[Any, ...]:
+def outs_of(op: str, direction: Direction, out: Any) -> tuple[Any, ...]:
     """One array, or None, per result."""
-    return out if isinstance(out, tuple) else (out,) * len(direction.outputs)
+    count = len(direction.outputs)
+    if out is None or (count == 1 and not isinstance(out, tuple)):
+        return (out,) * count
+    if not isinstance(out, tuple):
+        raise TypeError(f"{op}: out must be a tuple of {count} arrays, got {out!r}")
+    if len(out) != count:
+        wanted = f"a tuple of {count} arrays" if count > 1 else "one array"
+        raise ValueError(f"{op}: out must be {wanted}, got {len(out)}")
+    return out
 
 
 def is_plain(
@@ -61,11 +69,10 @@ def repeated(
     """
     if not is_plain(record, named, where, dtype, casting):
         return None
-    values: Sequence[float] = ()
-    if record.parameters:
-        values = numbers_of(record.name + direction.suffix, record, named)
+    op = record.name + direction.suffix
+    values = numbers_of(op, record, named) if record.parameters else ()
     arrays = [named[n] for n in direction.arrays]
-    made = attempt((record, direction.suffix), arrays, outs_of(direction, out), values)
+    made = attempt((record, direction.suffix), arrays, outs_of(op, direction, out), values)
     if made is None:
         return None
     return made[0] if len(made) == 1 else tuple(made)
@@ -82,7 +89,7 @@ def elementwise(
 ) -> Any:
     """An elementwise op on GPU arrays that is not like an earlier one."""
     op = record.name + direction.suffix
-    outs = outs_of(direction, out)
+    outs = outs_of(op, direction, out)
     if not on_gpu((*named.values(), where, *outs)):
         from fastact.gpu import host
 

@@ -15,7 +15,8 @@ from fastact.activations.directions import Direction
 from fastact.activations.paired import Pointwise
 from fastact.cuda.kinds import COMPUTING, SIZE
 from fastact.gpu.arrays import Array
-from fastact.gpu.operands import broadcast_shape, castable, check_casting, promoted
+from fastact.gpu.call import outs_of
+from fastact.gpu.operands import broadcast_shape, castable
 from fastact.gpu.partials import Backward, fill
 from fastact.gpu.pipeline import Operand, Piece, run
 from fastact.gpu.plan import broadcast
@@ -28,33 +29,22 @@ from fastact.gpu.rows import (
     row_values,
 )
 from fastact.gpu.work import Work, elementwise_launch
-from fastact.rowwise.record import LIMIT, MASK, RowOp
-from fastact.runtime.functions import check_constraint, check_dtypes, check_parameter
+from fastact.rowwise.losses import LABEL
+from fastact.rowwise.record import IGNORED, LIMIT, MASK, RowOp
+from fastact.runtime.functions import check_constraint, check_dtypes
 from fastact.runtime.partials import Partial
-from fastact.runtime.row_functions import FLOATS, RowCall, check_mask, result_dtype
+from fastact.runtime.row_functions import RowCall, check_mask
+from fastact.runtime.ufuncs import gufunc, ufunc
 
 
-def dtype_of(op: str, named: dict[str, Any], dtype: Any, casting: str) -> np.dtype[Any]:
-    """The dtype that a call computes for, to which all operands can be converted."""
-    check_casting(op, casting)
-    # Python's numbers take the dtype of the arrays beside them
-    values = [v if type(v) in (bool, int, float) else np.asarray(v) for v in named.values()]
-    kinds = {n: v.dtype for n, v in zip(named, values, strict=True) if isinstance(v, np.ndarray)}
-    if dtype is None:
-        if all(kind.name != "bfloat16" for kind in kinds.values()):
-            return result_dtype(values, None).newbyteorder("=")
-        name = promoted({n: kind.name for n, kind in kinds.items()})
-        return next(kind if kind.name == name else np.dtype(name) for kind in kinds.values())
-    found = np.dtype(dtype)
-    if found.name not in FLOATS:
-        raise TypeError(f"{op}: dtype is {found}; it may be {', '.join(FLOATS)}")
-    for name, kind in kinds.items():
-        if not castable(kind.name, found.name, casting):
-            raise TypeError(
-                f"{op}: {name} has dtype {kind}, which casting={casting!r} does not let become "
-                f"{found}"
-            )
-    return found.newbyteorder("=")
+def loop_dtype(call: np.ufunc, values: Sequence[Any], dtype: Any, casting: Any) -> np.dtype[Any]:
+    """The dtype of the loop that NumPy would take; its own error where there is none."""
+    kinds: list[Any] = [type(v) if type(v) in (int, float) else np.asarray(v).dtype for v in values]
+    options: dict[str, Any] = {"casting": casting}
+    if dtype is not None:
+        options["signature"] = (None,) * call.nin + (np.dtype(dtype),) * call.nout
+    found = call.resolve_dtypes((*kinds, *(None,) * call.nout), **options)
+    return found[-1].newbyteorder("=")
 
 
 def target(
@@ -102,6 +92,16 @@ def lengths_of(piece: Piece) -> tuple[int, ...]:
     return tuple([s.stop - s.start for s in piece])
 
 
+def grown(shape: tuple[int, ...], outs: Sequence[Any]) -> tuple[int, ...]:
+    """The shape of a call whose results may be larger than what its operands broadcast to."""
+    for out in outs:
+        if isinstance(out, np.ndarray) and len(out.shape) >= len(shape):
+            fits = zip(reversed(out.shape), reversed(shape), strict=False)
+            if all(n in (1, m) for m, n in fits):
+                shape = out.shape
+    return shape
+
+
 def elementwise(
     record: Pointwise,
     direction: Direction,
@@ -115,12 +115,15 @@ def elementwise(
     op = record.name + direction.suffix
     arrays = {n: named[n] for n in direction.arrays}
     check_dtypes(op, arrays)
-    kind = dtype_of(op, arrays, dtype, casting)
+    own = [named[p.name] for p in record.parameters]
+    check_constraint(op, record, *own)
+    defaults = all(v is p.default for v, p in zip(own, record.parameters, strict=True))
+    call = ufunc(record, direction, defaults and bool(own))
+    values = arrays.values() if defaults else named.values()
+    kind = loop_dtype(call, list(values), dtype, casting)
     computing = np.dtype(COMPUTING[kind.name])
     given = [(np.asarray(a), kind) for a in arrays.values()]
-    parameters = [np.asarray(check_parameter(op, p, named[p.name])) for p in record.parameters]
-    if record.constraint:
-        check_constraint(op, record, *parameters)
+    parameters = [np.asarray(v) for v in own]
     grouped = any(p.ndim for p in parameters)
     if grouped:
         given += [(p, computing) for p in parameters]
@@ -128,15 +131,16 @@ def elementwise(
     if where is not True:
         shapes["where"] = np.shape(where)
     shape = broadcast_shape(op, shapes)
-    given_outs = out if isinstance(out, tuple) else (out,) * len(direction.outputs)
+    given_outs = outs_of(op, direction, out)
+    shape = grown(shape, given_outs)
     outs = [None if o is None else target(op, o, shape, kind, casting) for o in given_outs]
     results = [np.empty(shape, kind) for _ in outs]
-    values = [] if grouped else [float(p) for p in parameters]
+    numbers = [] if grouped else [float(p) for p in parameters]
 
     def compute(work: Work, operands: list[Array], _: Piece) -> None:
         views = tuple([a.view for a in operands])
         launch = elementwise_launch(record, direction, views, views[-1].shape, grouped)
-        work.run(launch, [a.address for a in operands], values)
+        work.run(launch, [a.address for a in operands], numbers)
 
     common = shape or (1,)
     inputs = [Operand(padded(a, len(common)), own) for a, own in given]
@@ -150,7 +154,7 @@ def rows(call: RowCall) -> Any:
     op = call.op
     named = dict(zip(op.inputs, call.arrays, strict=True))
     check_dtypes(op.name, named)
-    dtype = dtype_of(op.name, named, call.dtype, call.casting)
+    dtype = loop_dtype(gufunc(op, call.empty), call.arrays, call.dtype, call.casting)
     arrays = {n: np.asarray(a) for n, a in named.items()}
     x = arrays[op.inputs[-1]]
     frame = framed(call, x.shape)
@@ -200,13 +204,21 @@ def run_rows(op: RowOp, operands: list[np.ndarray]) -> None:
     if not math.prod(lead):
         return
     names, staged, values = [], [], [math.nan]
+    ignoring = LABEL in kinds and (operands[kinds.index(LABEL)] == IGNORED).any()
+    counted = op.extra[0].name if ignoring else ""
     for array, kind in zip(operands, kinds, strict=True):
         if kind.uniform:
             values.append(float(array.flat[0]))
             continue
+        if kind.name == counted:  # a row that is ignored counts for nothing
+            array = np.where(operands[kinds.index(LABEL)] == IGNORED, 0.0, array)
         own = dtype if kind.is_row else computing if kind.dtype != "int64" else np.dtype(np.int64)
+        compact = once(array, len(lead))
+        if not kind.is_row and kind in op.extra:
+            with np.errstate(over="ignore"):  # as where the CPU computes with them
+                compact = compact.astype(own)
         names.append(kind.name)
-        staged.append(Operand(once(array, len(lead)), own))
+        staged.append(Operand(compact, own))
     flags = {"value_dtype": computing.name if op.value and computing != dtype else ""}
     rowlike = {kind.name for kind in kinds if kind.is_row}
 
