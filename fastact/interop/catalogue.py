@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from typing import Any
 
@@ -98,10 +98,10 @@ Shape = tuple[int, ...]
 class Fused:
     """An op with one backward pass for all its arrays, which adapters call as it is.
 
-    `forward(*arrays, *numbers, out=None)`; `backward(dy, *arrays, *numbers)` is a tuple of
-    partials, each of the shape of its array or of the common shape. `compose(library, *arrays,
-    *numbers)` is the same in differentiable steps. An op of one array whose gradient follows from
-    the output alone has both of the backward pass from there too.
+    `forward(*arrays, *numbers, out=None)`; `backward(dy, *arrays, *numbers, out=None)` is a tuple
+    of partials, written to those of `out`, each of the shape of its array or of the common shape.
+    `compose(library, *arrays, *numbers)` is the same in differentiable steps. An op of one array
+    whose gradient follows from the output alone has both of the backward pass from there too.
     """
 
     name: str
@@ -118,6 +118,12 @@ class Fused:
     @property
     def aliases(self) -> tuple[str, ...]:
         return tuple(getattr(self.record, "aliases", ()))
+
+    @property
+    def keeps_shapes(self) -> bool:
+        """Whether each partial has the shape of its array, not the common one."""
+        form = getattr(self.record, "form", None)
+        return len(self.arrays) == 1 or bool(form and form.backward.results)
 
     @property
     def signature(self) -> tuple[tuple[str, str | None], ...]:
@@ -267,19 +273,15 @@ def of_one(
     op = registry.get(name)
 
     def alone(function: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
-        return lambda *given: (function(*given),)
+        return lambda *given, out=(None,): (function(*given, out=out[0]),)
 
-    from_output = (op.backward_from_output, compose_from_output) if compose_from_output else ()
-    return Fused(
-        name,
-        op.record,
-        ("x",),
-        numbers,
-        op.forward,
-        alone(op.backward),
-        compose,
-        shape,
-        *map(alone, from_output),
+    made = Fused(name, op.record, ("x",), numbers, op.forward, alone(op.backward), compose, shape)
+    if compose_from_output is None:
+        return made
+    return replace(
+        made,
+        from_output=alone(op.backward_from_output),
+        compose_from_output=lambda *given: (compose_from_output(*given),),
     )
 
 

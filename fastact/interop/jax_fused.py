@@ -1,7 +1,6 @@
-"""JAX: fused ops and losses. Their values are fastact's, their derivatives compositions of ops.
+"""JAX: fused ops and losses. Values and gradients are fastact's own passes.
 
-The composition of a gate or a bias calls the activation's value and derivative in one pass, so
-that little is lost; the gradient of a loss in its logits is fastact's own pass.
+Along tangents, and where a gradient is differentiated again, their compositions answer.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from fastact.interop.catalogue import (
     CrossEntropy,
@@ -32,8 +30,12 @@ from fastact.interop.jax_functions import (
     number,
     row_function,
 )
+from fastact.interop.jax_tangents import attributes, composed, tangent
 from fastact.interop.xla import target
 
+# What XLA makes of this composition is faster than the fused pass, which sums the slope's partial
+# apart: 0.9 against 1.2 ms for 1024 rows of 1024 float32.
+COMPOSED = ("prelu",)
 SymbolicZero = jax.custom_derivatives.SymbolicZero
 
 
@@ -77,21 +79,18 @@ class JaxLibrary:
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def forward(op: Fused, numbers: tuple[Any, ...], *arrays: jax.Array) -> jax.Array:
-    """A fused op of arrays that have its common shape already."""
-    kinds = {"float": np.float64, "int": np.int64}
-    given: dict[str, Any] = {
-        n.name: kinds[n.kind](v) for n, v in zip(op.numbers, numbers, strict=True)
-    }
+    """A fused op of arrays with as many axes."""
     shape = op.shape(*(a.shape for a in arrays), *numbers)
     output = jax.ShapeDtypeStruct(shape, arrays[0].dtype)
-    made: jax.Array = foreign(op.name, op.forward, output, *arrays, **given)
+    made: jax.Array = foreign(op.name, op.forward, output, *arrays, **attributes(op, numbers))
     return made
 
 
 @forward.defjvp
 def _(op: Fused, numbers: tuple[Any, ...], primals: Any, tangents: Any) -> Any:
     y = forward(op, numbers, *primals)
-    return y, jax.jvp(lambda *a: op.compose(JaxLibrary, *a, *numbers), primals, tangents)[1]
+    way = tangent if op.name not in COMPOSED else composed
+    return y, way(JaxLibrary, op, numbers, primals, tangents)
 
 
 def call(op: Fused, *given: Any) -> jax.Array:
@@ -102,8 +101,9 @@ def call(op: Fused, *given: Any) -> jax.Array:
             numbers.append(from_end(op.name, arrays[0], v))
         else:
             numbers.append(number(op.name, n.name, v) if n.kind == "float" else int(v))
-    dtype = jnp.result_type(*arrays)
-    arrays = [a.astype(dtype) for a in jnp.broadcast_arrays(*arrays)]
+    dtype, axes = jnp.result_type(*arrays), max(a.ndim for a in arrays)
+    # a batch adds an axis in front of all of them
+    arrays = [a.astype(dtype).reshape((1,) * (axes - a.ndim) + a.shape) for a in arrays]
     made: jax.Array = forward(op, tuple(numbers), *arrays)
     return made
 

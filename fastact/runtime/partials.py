@@ -70,6 +70,13 @@ class Partial:
         kept = tuple(1 if k in self.axes else n for k, n in enumerate(common))
         self.value = np.zeros(kept) if self.axes else np.empty(common, dtype)
 
+    def aim(self, out: Any, operands: list[Any]) -> None:
+        """Make a result that is not summed in `out`, if that lies apart and needs no cast."""
+        if out is None or self.axes or out.dtype != self.dtype or out.shape != self.value.shape:
+            return
+        if not any(isinstance(v, np.ndarray) and np.may_share_memory(out, v) for v in operands):
+            self.value = out
+
     def take(self, made: np.ndarray, slab: slice) -> None:
         """Use a slab of the kernel's output."""
         if not self.axes:
@@ -81,6 +88,8 @@ class Partial:
 
     def result(self, out: Any) -> Any:
         """The finished result, in `out` if that is given."""
+        if self.value is out:
+            return out
         shaped = self.value.reshape(self.shape)
         if out is not None:
             np.copyto(out, shaped, casting="same_kind")
@@ -109,6 +118,8 @@ def backward(
         for result in direction.results
     ]
     check_outs(record.name + "_backward", direction, partials, outs)
+    for partial, out in zip(partials, outs, strict=True):
+        partial.aim(out, values)
     if elsewhere.host_too():
         from fastact.gpu import host
 

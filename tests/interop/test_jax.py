@@ -15,6 +15,7 @@ from jax.test_util import check_grads  # noqa: E402
 import fastact.jax as fj  # noqa: E402
 from fastact.interop import xla  # noqa: E402
 from fastact.interop.jax_functions import JVP  # noqa: E402
+from fastact.interop.jax_fused import COMPOSED  # noqa: E402
 
 elementwise = pytest.mark.parametrize("op", samples.ELEMENTWISE, ids=samples.name_of)
 rowwise = pytest.mark.parametrize("op", samples.ROWWISE, ids=samples.name_of)
@@ -98,6 +99,39 @@ def test_fused(op, arrays, numbers, double):
         each = [op.forward(*(s[k] for s in stacked), *numbers) for k in (0, 1)]
         same(jax.vmap(f)(*stacked), np.stack(each))
     check_grads(f, arrays, 2, ("fwd", "rev"))
+
+
+@pytest.mark.parametrize(("op", "arrays", "numbers"), samples.FUSED, ids=samples.case_id)
+def test_the_gradient_of_a_fused_op_is_its_own_pass(op, arrays, numbers, double):
+    """Bit by bit, in a program and in each of a batch; a batch of which one array has no part."""
+
+    def f(*a):
+        return getattr(fj, op.name)(*a, *numbers)
+
+    def compare(got, array, right):
+        if array.shape == right.shape and op.name not in COMPOSED:
+            return same(got, right)
+        summed = right if array.shape == right.shape else right.sum(0)  # by XLA, as it likes
+        np.testing.assert_allclose(got, summed, rtol=1e-12)
+
+    dy = np.linspace(-1, 1, f(*arrays).size).reshape(f(*arrays).shape)
+    expected = op.backward(dy, *arrays, *numbers)
+    for pulled in (lambda *a: jax.vjp(f, *a)[1](dy), jax.jit(lambda *a: jax.vjp(f, *a)[1](dy))):
+        for got, array, right in zip(pulled(*arrays), arrays, expected, strict=True):
+            compare(got, array, right)
+    if numbers and numbers[-1] == 0 and op.name != "causal_softmax":
+        return  # the first axis, counted from the front, is the batch's
+    stacked = np.stack([arrays[0], arrays[0][..., ::-1]])
+    others = arrays[1:]
+    each = jax.vmap(lambda a: jax.vjp(f, a, *others)[1](dy))(stacked)
+    tangents = jax.vmap(lambda a: jax.jvp(f, (a, *others), (a, *others))[1])(stacked)
+    for k, a in enumerate(stacked):
+        partials = op.backward(dy, a, *others, *numbers)
+        for got, array, right in zip(each, arrays, partials, strict=True):
+            compare(got[k], array, right)
+        np.testing.assert_allclose(
+            tangents[k], jax.jvp(f, (a, *others), (a, *others))[1], rtol=1e-12, atol=1e-14
+        )
 
 
 @pytest.mark.parametrize(("loss", "x", "target", "options"), samples.LOSSES, ids=samples.case_id)
