@@ -147,6 +147,19 @@ def test_rows_along_each_axis(there, axis):
     assert len(there.launches) > 20
 
 
+def test_rows_that_are_broadcast(there):
+    dy, x = normal((30, 1, 9), seed=1), normal((7, 9))
+    for own in ((dy, x), (x[0], dy)):
+        y = fa.softmax_backward(*own)
+        np.testing.assert_allclose(y, on_cpu(fa.softmax_backward, *own), rtol=1e-5, atol=1e-6)
+        assert y.shape == np.broadcast_shapes(*(a.shape for a in own))
+    y = fa.logsumexp_backward(dy[:, 0, 0], x[:, None, :4], axis=2)
+    np.testing.assert_allclose(
+        y, on_cpu(fa.logsumexp_backward, dy[:, 0, 0], x[:, None, :4], axis=2), rtol=1e-5
+    )
+    assert len(there.launches) > 3
+
+
 @pytest.mark.parametrize("shape", [(3, 2, 5, 6), (40, 30)])
 @pytest.mark.parametrize("offset", [0, -3, 4])
 def test_limits_of_rows(there, shape, offset):
@@ -327,6 +340,8 @@ AS_ON_THE_CPU = {
     "sums over nothing": lambda: fa.logsumexp(np.zeros((4, 0), "f4")),
     "nothing to sum": lambda: fa.prelu_backward(X[:0], X[:0], np.full(4, 0.5)),
     "sum of one": lambda: fa.logsumexp(np.float32(2), keepdims=True),
+    "a dy for every row": lambda: fa.maxout_backward(X[:, :2], X, 2),
+    "a dy of too many rows": lambda: fa.softmax_backward(X[:2], X),
     "maxout into views": lambda: fa.maxout_backward(
         X[:1], X, 1, axis=0, out=np.zeros((3, 8), "f4")[:, ::2]
     ),

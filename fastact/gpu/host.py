@@ -149,6 +149,14 @@ def elementwise(
     return found[0] if len(found) == 1 else tuple(found)
 
 
+def broadcast_together(shapes: list[tuple[int, ...]]) -> bool:
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        return False
+    return True
+
+
 def rows(call: RowCall) -> Any:
     """A row op on host arrays, computed on the GPU."""
     op = call.op
@@ -158,39 +166,57 @@ def rows(call: RowCall) -> Any:
     arrays = {n: np.asarray(a) for n, a in named.items()}
     x = arrays[op.inputs[-1]]
     frame = framed(call, x.shape)
-    per_row_shape = frame.shape_per_row(x.shape)
-    check_row_shapes(op, {n: a.shape for n, a in arrays.items()}, x.shape, per_row_shape)
+    axis = call.axis.__index__()  # of each operand: one with fewer axes is broadcast
+
+    def laid(array: np.ndarray, is_row: bool) -> np.ndarray:
+        """An operand with the axes of the rows first."""
+        if not frame.axes:
+            return array.reshape((1,) * (1 + is_row))
+        if is_row:
+            return np.moveaxis(array, axis, -1)
+        return np.squeeze(array, axis) if call.keepdims else array
+
     (result,) = op.results()
-    shape = x.shape if result.is_row else per_row_shape
+    is_row = {n: n not in op.per_row for n in op.inputs} | {result.name: result.is_row}
+    inputs = {n: (laid(a, is_row[n]), dtype) for n, a in arrays.items()}
+    length = inputs[op.inputs[-1]][0].shape[-1]
+    leads = [a.shape[: a.ndim - is_row[n]] for n, (a, _) in inputs.items()]
+    lengths = {a.shape[-1] for n, (a, _) in inputs.items() if is_row[n]}
+    equal = leads.count(leads[0]) == len(leads)
+    if len(lengths) > 1 or not (equal or (call.offset is None and broadcast_together(leads))):
+        per_row = frame.shape_per_row(x.shape)
+        check_row_shapes(op, {n: a.shape for n, a in arrays.items()}, x.shape, per_row)
+    lead = np.broadcast_shapes(*leads)
+    shape: tuple[int, ...] = ()
+    if frame.axes:
+        k = axis % (len(lead) + 1)
+        own = (length,) if result.is_row else (1,) * bool(call.keepdims)
+        shape = (*lead[:k], *own, *lead[k:])
     wanted = call.target
     if wanted is not None:
         wanted = target(op.name, wanted, shape, dtype, call.casting)
-
-    def laid(array: np.ndarray, is_row: bool, kind: np.dtype[Any] = dtype) -> Operand:
-        """An operand with the axes of the rows first; one row has an axis of length 1."""
-        if not frame.axes:
-            array = array.reshape((1,) * (1 + is_row))
-        elif is_row:
-            array = np.moveaxis(array, frame.axes[0], -1)
-        elif frame.keepdims:
-            array = np.squeeze(array, frame.axes)
-        return Operand(array[None] if array.ndim == is_row else array, kind)
-
-    inputs = {n: laid(a, n not in op.per_row) for n, a in arrays.items()}
-    *lead, length = inputs[op.inputs[-1]].array.shape
     if call.where is not True:
         mask = check_mask(op.name, call.where, x.shape)
-        inputs[MASK.name] = laid(mask, True, np.dtype(bool))
+        inputs[MASK.name], is_row[MASK.name] = (laid(mask, True), np.dtype(bool)), True
     made = np.empty(shape, dtype)
+    lead = lead or (1,)
+    staged = [
+        Operand(padded(a, len(lead) + is_row[n]), kind)
+        for n, (a, kind) in (inputs | {result.name: (laid(made, result.is_row), dtype)}).items()
+    ]
 
     def compute(work: Work, operands: list[Array], piece: Piece) -> None:
-        found = dict(zip((*inputs, result.name), operands, strict=True))
+        lengths = lengths_of(piece)
+        found = {
+            n: everywhere(a, (*lengths, length) if is_row[n] else lengths)
+            for n, a in zip((*inputs, result.name), operands, strict=True)
+        }
         if call.offset is not None:
             first = call.offset + piece[-1].start  # of the row that the piece begins with
-            found[LIMIT.name] = limit_of(first, (*lengths_of(piece), length))
+            found[LIMIT.name] = limit_of(first, (*lengths, length))
         launched(work, op, found, row_values(call, dtype.name), **row_flags(call))
 
-    run(tuple(lead), list(inputs.values()), [laid(made, result.is_row)], compute)
+    run(lead, staged[:-1], staged[-1:], compute)
     return delivered([made], [wanted], call.casting)[0]
 
 
