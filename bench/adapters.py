@@ -2,7 +2,9 @@
 
 Microseconds of a call on 16 elements (without a gradient, recording one, and a whole step forward
 and backward), then nanoseconds per element of a step on 1 Mi float32, and the ratio; then steps of
-fused ops on 1024 rows of 1024. The best of many rounds, the competitors in turn.
+fused ops on 1024 rows of 1024. The best of many rounds, the competitors in turn. The calls are
+compiled ones where `fastact.torch.build()` has been called once; FASTACT_TORCH_NATIVE=0 shows those
+in Python.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 import fastact.torch as ft
+from fastact.interop.torch import native
 
 SMALL, LARGE = 16, 1 << 20
 TORCH: dict[str, Callable[..., Any]] = {
@@ -97,6 +100,7 @@ def step_of(f: Callable[[], Any], dy: torch.Tensor) -> Any:
 
 
 def main(ops: list[str]) -> None:
+    print(f"calls: {native.status()}")
     print("16 elements, us: torch, fastact, ratio | 1 Mi, ns per element: torch, fastact, speedup")
     for name, theirs in TORCH.items():
         if name not in ops:

@@ -9,8 +9,9 @@
 Tensors are on the CPU, or on a GPU, where the ops run on PyTorch's current stream; results stay
 there. Every elementwise op takes its parameters by name, every op along an axis takes `dim`.
 `accelerate(model)` replaces a model's activation modules and losses by `Activation`,
-`RowActivation`, `FusedActivation`, `PReLU` and `Loss`. Importing this module registers the
-operators `torch.ops.fastact`.
+`RowActivation`, `FusedActivation`, `PReLU` and `Loss`. `build()` compiles calls in C++, once: they
+then cost what calls of PyTorch's own functions cost. Importing this module registers the operators
+`torch.ops.fastact`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from fastact.interop.torch.modules import (
     RowActivation,
     accelerate,
 )
+from fastact.interop.torch.native import build, load_stored
 
 _made = table(function, row_function, fused_function, loss_function)
 __all__ = [
@@ -38,6 +40,8 @@ __all__ = [
     "Report",
     "RowActivation",
     "accelerate",
+    "build",
     *sorted(_made),
 ]
 __getattr__, __dir__ = lazily(__name__, globals(), _made)
+load_stored()

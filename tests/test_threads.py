@@ -547,3 +547,55 @@ def test_signals_reach_the_main_thread():
             pass
         assert (fa.tanh(x) == expected).all()
     """)
+
+
+ANOTHER_POOL = """
+    import ctypes
+    import numpy as np
+    import fastact as fa
+    from fastact import registry
+    from fastact.activations.directions import DIRECTIONS
+    from fastact.compile import abi
+    from fastact.runtime.loops import Loop, driver_entry
+
+    WORD, POINTER = ctypes.c_ssize_t, ctypes.c_void_p
+    runs = []
+
+    @ctypes.CFUNCTYPE(WORD, POINTER, WORD)
+    def pool(address, threads):
+        job = (WORD * abi.JOB_SLOTS).from_address(address)
+        total, grain = job[abi.JOB_TOTAL], job[abi.JOB_GRAIN]
+        runs.append((total, threads))
+        if len(runs) == 2:
+            return 0
+        task = ctypes.CFUNCTYPE(None, POINTER, WORD, WORD)(job[abi.JOB_TASK])
+        for start in reversed(range(0, total, grain)):
+            task(address, start, min(start + grain, total))
+        return 1
+
+    loop = Loop(registry.RECORDS["tanh"], DIRECTIONS["forward"], "float32", True)
+    loop.block[abi.LOOP_POOL] = ctypes.cast(pool, POINTER).value
+    x = np.linspace(-5, 5, 1 << 20, dtype=np.float32)
+    expected = fa.tanh(x)
+    entry = ctypes.CFUNCTYPE(None, *[POINTER] * 4)(driver_entry("ufunc_loop"))
+
+    def call():
+        y = np.zeros_like(x)
+        args, steps = (POINTER * 2)(x.ctypes.data, y.ctypes.data), (WORD * 2)(4, 4)
+        entry(args, (WORD * 1)(x.size), steps, loop.address)
+        return np.array_equal(y, expected)
+
+    assert call() and runs == [(x.size, 4)]
+    assert call() and len(runs) == 2  # refused: our own pool, or the caller alone
+    for target in ("serial", "parallel"):
+        with fa.use_target(target):
+            assert call()
+    assert len(runs) == 3
+    fa.set_num_threads(1)
+    assert call() and len(runs) == 3
+"""
+
+
+def test_a_loop_may_bring_another_pool():
+    """It gets what is worth sharing, if the target and the number of threads allow."""
+    children.run(ANOTHER_POOL, THREADS, LIMIT)

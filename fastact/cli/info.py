@@ -8,6 +8,7 @@ from typing import Any
 import fastact as fa
 from fastact.cli.options import Json, print_grid, show_json
 from fastact.cli.storing import contents
+from fastact.interop.torch import native
 from fastact.measure import machine
 from fastact.runtime import state, store
 
@@ -39,6 +40,7 @@ def gathered() -> dict[str, Any]:
             "bytes": sum(file.stat().st_size for file in files),
         },
         "gpu": gpu(),
+        "torch": {"calls": native.status()},
     }
 
 
@@ -75,6 +77,7 @@ def lines(data: dict[str, Any]) -> list[tuple[str, str]]:
         ("store", where),
         ("stored", f"{stored['objects']} objects, {stored['bytes'] / 1e6:.1f} MB"),
         ("GPU", data["gpu"]["state"]),
+        ("PyTorch calls", data["torch"]["calls"]),
     ]
 
 

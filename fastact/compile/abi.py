@@ -32,7 +32,8 @@ LOOP_EMPTY = 12  # bits of the float64 that stands for an empty row
 LOOP_ERROR = 13  # the exception class to raise if the kernel could not be had
 LOOP_THREAD = 14  # and in which thread
 LOOP_LARGE = 15  # elements from which results stream past the caches
-LOOP_SLOTS = 16
+LOOP_POOL = 16  # address of another pool's `intp run(job, threads)`, or 0; 0 back: it has not run
+LOOP_SLOTS = 17
 
 # The engine's state, one per process.
 STATE_TARGET = 0  # TARGET_AUTO, TARGET_SERIAL or TARGET_PARALLEL
@@ -133,7 +134,7 @@ CONSTANT_SLOTS = 8
 
 # A row loop's block in place of the kernels: its entry points.
 ROW_ENTRIES = ("rows", "columns", "narrow", "partial", "combine", "apply")
-LOOP_ROW_ENTRIES = 16  # the slots of these, in order
+LOOP_ROW_ENTRIES = 17  # the slots of these, in order
 LOOP_OPERANDS = 24  # operands, outputs included
 LOOP_MASK = 25  # the operand that is a mask, or -1
 LOOP_ALWAYS_NARROW = 27  # 1 if rows of up to NARROW entries go to `narrow` in every layout

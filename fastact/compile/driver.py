@@ -43,6 +43,7 @@ from fastact.compile.abi import (
     LOOP_OUTPUTS,
     LOOP_PARAMETER_ITEMSIZE,
     LOOP_PARAMETERS,
+    LOOP_POOL,
     LOOP_ROW_ENTRIES,
     LOOP_ROW_STREAMING,
     LOOP_STATE,
@@ -303,8 +304,6 @@ def start_workers(state, wanted):
 @compiled
 def acquire_pool(state):
     """True if the calling thread now owns the pool and must share its job."""
-    if slot(state, STATE_THREADS) < 2 or slot(state, STATE_TARGET) == TARGET_SERIAL:
-        return False
     if call0(slot(state, GETPID)) & 0xFFFFFFFF != slot(state, STATE_PID):
         return False
     if not compare_and_swap(state + 8 * STATE_OWNED, 0, 1):
@@ -338,6 +337,25 @@ def share(state, job):
         wait(state, STATE_DONE)
     unlock(state)
     atomic_store(state + 8 * STATE_OWNED, 0)
+
+
+@compiled
+def spread(state, loop, job):
+    """Run a job on several threads; False if the caller must run it alone.
+
+    A loop that other libraries' calls reach may bring their pool: where two pools hold the same
+    processors, each finds the other's threads waiting actively on its own.
+    """
+    threads = slot(state, STATE_THREADS)
+    if threads < 2 or slot(state, STATE_TARGET) == TARGET_SERIAL:
+        return False
+    pool = slot(loop, LOOP_POOL)
+    if pool != 0 and call2(pool, job, threads) != 0:
+        return True
+    if not acquire_pool(state):
+        return False
+    share(state, job)
+    return True
 
 
 # -------------------------------------------------------------------- elementwise
@@ -611,13 +629,12 @@ def ufunc_loop(args, dims, steps, loop):
             count -= head
             set_slot(job, E_WHOLE, whole)
     wide = count >= threshold and independent(job, count, operands, arrays + parameters)
-    if wide and acquire_pool(state):
+    if wide:
         # whole blocks keep the ranges on the contiguous path
         set_slot(job, JOB_TASK, slot(state, ELEMENTWISE_TASK))
         set_slot(job, JOB_TOTAL, count)
         set_slot(job, JOB_GRAIN, range_of(state, count, LEAST, BLOCK))
-        share(state, job)
-    else:
+    if not (wide and spread(state, loop, job)):
         call3(slot(state, ELEMENTWISE_TASK), job, 0, count)
     clear_float_flags()
 
@@ -684,12 +701,10 @@ def streams(loop, job, operands, count, length):
 
 
 @compiled
-def run_blocks(state, job, task, blocks, shared):
+def run_blocks(state, loop, job, task, blocks, shared):
     """A task on all blocks of a long row."""
     set_slot(job, JOB_TASK, task)
-    if shared and acquire_pool(state):
-        share(state, job)
-    else:
+    if not (shared and spread(state, loop, job)):
         call3(task, job, 0, blocks)
 
 
@@ -708,11 +723,11 @@ def long_row(state, loop, job, shared):
     clear_bytes(constants, CONSTANT_BYTES)
     apply = slot(loop, LOOP_PARTIAL + 2)
     while True:
-        run_blocks(state, job, slot(loop, LOOP_PARTIAL), blocks, shared)
+        run_blocks(state, loop, job, slot(loop, LOOP_PARTIAL), blocks, shared)
         if call3(slot(loop, LOOP_PARTIAL + 1), job, 0, blocks) == 0:  # combine: another round?
             break
     if apply != 0:
-        run_blocks(state, job, apply, blocks, shared)
+        run_blocks(state, loop, job, apply, blocks, shared)
 
 
 @compiled
@@ -759,7 +774,8 @@ def row_loop(args, dims, steps, loop):
                     raise_in_caller(state, loop)
                     return
             task = slot(loop, LOOP_ROW_STREAMING)
-        if shared and count > 1 and acquire_pool(state):
+        shared = shared and count > 1
+        if shared:
             unit = 1 if form == LOOP_ROWS else TILE
             least = LEAST // max(length, 1)
             if (
@@ -769,7 +785,6 @@ def row_loop(args, dims, steps, loop):
             set_slot(job, JOB_TASK, task)
             set_slot(job, JOB_TOTAL, count)
             set_slot(job, JOB_GRAIN, range_of(state, count, least, unit))
-            share(state, job)
-        else:
+        if not (shared and spread(state, loop, job)):
             call3(task, job, 0, count)
     clear_float_flags()

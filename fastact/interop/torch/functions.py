@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
+from operator import setitem
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 from fastact.interop.catalogue import Elementwise, RowWise, elementwise, rowwise
+from fastact.interop.torch import native as compiled
 from fastact.interop.torch import operators
 from fastact.interop.torch.tensors import computed, floating
 
@@ -322,6 +324,10 @@ def make(operator, quick, forward, call, floating, defaults):
     def {name}(x{signature}):
         if is_compiling():
             return operator(floating(x){arguments})
+        if built is not None:
+            y = built(x{arguments})
+            if y is not None:
+                return y
         if (
             (type(x) is Tensor or type(x) is Parameter)
             and x.is_cpu
@@ -350,7 +356,7 @@ torch.compile and torch.func too.{more}"""
 def function(name: str) -> Any:
     """The function of an elementwise op."""
     op = elementwise()[name]
-    scope = dict(globals())
+    scope = dict(globals(), built=None)
     tests = " and ".join(f"{p.name} is defaults[{k}]" for k, p in enumerate(op.parameters))
     arguments = "".join(f", {p.name}" for p in op.parameters)
     exec(
@@ -374,6 +380,10 @@ def function(name: str) -> Any:
     made.__doc__ = DOC.format(
         name=name, summary=op.record.summary, formula=op.record.formula, more=""
     )
+    backward = partial(Backward.apply, op)
+    compiled.offer(
+        lambda: compiled.elementwise_call(op, backward), partial(setitem, scope, "built")
+    )
     return made
 
 
@@ -381,8 +391,17 @@ def function(name: str) -> Any:
 def row_function(name: str) -> Any:
     """The function of a row op."""
     op = rowwise()[name]
+    built: Any = None
+
+    def install(call: Any) -> None:
+        nonlocal built
+        built = call
 
     def rows(x: Tensor, dim: int = -1) -> Tensor:
+        if not is_compiling() and built is not None:
+            y: Tensor | None = built(x, dim)
+            if y is not None:
+                return y
         return call_rows(op, x, dim)
 
     def reduction(x: Tensor, dim: int = -1, keepdim: bool = False) -> Tensor:
@@ -398,4 +417,8 @@ def row_function(name: str) -> Any:
         formula=op.record.formula,
         more=" `dim` is the axis, as in torch.",
     )
+    if not op.reduces:
+        compiled.offer(
+            lambda: compiled.row_call(op, lambda dy, y: BackwardRows.apply(op, dy, y, -1)), install
+        )
     return made

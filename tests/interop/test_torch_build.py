@@ -1,0 +1,432 @@
+"""The compiled calls of fastact.torch: what holds of calls in Python, and what is their own."""
+
+import os
+import shutil
+import warnings
+
+import children
+import numpy as np
+import pytest
+import samples
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+ft = pytest.importorskip("fastact.torch", reason="PyTorch is not installed")
+
+import test_torch as python  # noqa: E402
+from test_torch import (  # noqa: E402, F401 - collected here, they meet the compiled calls
+    test_an_input_changed_before_backward_is_noticed,
+    test_autocast,
+    test_compiled,
+    test_compiled_with_parameters_and_changing_shapes,
+    test_errors,
+    test_forward_mode,
+    test_gradcheck,
+    test_gradcheck_of_rows,
+    test_input_is_not_copied_or_written,
+    test_integers_become_the_default_dtype,
+    test_meta_tensors_have_shapes_only,
+    test_no_grad_and_detached,
+    test_row_ops_are_those_of_the_array_functions,
+    test_row_ops_of_scalars_and_empties,
+    test_traced,
+    test_transforms,
+    test_values_and_gradients_are_those_of_the_array_functions,
+    test_what_cannot_be_differentiated_twice_says_so,
+)
+
+import fastact as fa  # noqa: E402
+from fastact.compile import abi  # noqa: E402
+from fastact.interop.torch import native  # noqa: E402
+from fastact.interop.torch.tensors import array_of  # noqa: E402
+from fastact.runtime import state  # noqa: E402
+from fastact.runtime import store as objects  # noqa: E402
+
+if not any(map(shutil.which, native.COMPILERS)):
+    pytest.skip("there is no C++ compiler", allow_module_level=True)
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+LARGE = 1 << 20
+same = python.same
+random = python.random
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built(store):
+    """A store with the compiled calls, in force for this module alone; the workers share it."""
+    place = os.path.join(store, "built")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTACT_CACHE_DIR", place)
+        ft.build()
+    yield place
+    native.use(None)
+
+
+def call_of(f):
+    """The compiled call behind an elementwise function."""
+    return f.__globals__["built"]
+
+
+def test_calls_are_compiled_ones():
+    assert native.status() == "compiled"
+    x = random(3, dtype="float32").requires_grad_()
+    for op in samples.ELEMENTWISE:
+        y = getattr(ft, op.name)(x, *samples.other_parameters(op))
+        constrained = op.record.constraint
+        assert (y.grad_fn.name() == f"{op.name}Backward") != bool(constrained), op.name
+        assert getattr(ft, op.name)(x).grad_fn.name() == f"{op.name}Backward"
+    for op in samples.ROWWISE:
+        assert (getattr(ft, op.name)(x).grad_fn.name() == f"{op.name}Backward") != op.reduces
+
+
+@pytest.mark.parametrize("dtype", python.DTYPES)
+def test_large_results_are_the_same_bits(dtype):
+    x = random(LARGE, dtype=dtype).requires_grad_()
+    dy = random(LARGE, dtype=dtype, seed=1)
+    for target in ("auto", "serial", "parallel"):
+        with fa.use_target(target):
+            y = ft.gelu_tanh(x)
+            (dx,) = torch.autograd.grad(y, x, dy)
+    same(y, fa.gelu_tanh(array_of(x)))
+    same(dx, fa.gelu_tanh_backward(array_of(dy), array_of(x)))
+    rows, dy = x.detach().reshape(1024, -1).requires_grad_(), dy.reshape(1024, -1)
+    y = ft.log_softmax(rows)
+    (dx,) = torch.autograd.grad(y, rows, dy)
+    same(y, fa.log_softmax(array_of(rows)))
+    same(dx, fa.log_softmax_backward_from_output(array_of(dy), array_of(y)))
+
+
+class Watched(torch.Tensor):
+    pass
+
+
+class Mode(torch.utils._python_dispatch.TorchDispatchMode):
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        random(6, 4)[::2],
+        torch.arange(3),
+        torch.ones(3, dtype=torch.complex64),
+        torch.ones(3, device="meta"),
+        torch.eye(3).to_sparse(),
+        torch._neg_view(random(3)),
+        random(3).as_subclass(Watched),
+        np.ones(3),
+        None,
+    ],
+    ids=repr,
+)
+def test_what_is_not_plain_is_left_to_python(x):
+    assert call_of(ft.sigmoid)(x) is None
+
+
+def test_what_is_watched_is_left_to_python():
+    call, x = call_of(ft.sigmoid), random(3)
+    assert call(x) is not None
+    with Mode():
+        assert call(x) is None
+    seen = []
+    torch.func.vmap(lambda t: seen.append(call(t)) or t)(x)
+    torch.func.grad(lambda t: seen.append(call(t)) or t.sum())(x)
+    with torch.autograd.forward_ad.dual_level():
+        seen.append(call(torch.autograd.forward_ad.make_dual(x, x)))
+    assert seen == [None] * 3
+    state.STATE[abi.STATE_TARGET] = abi.TARGET_CUDA
+    try:
+        assert call(x) is None
+    finally:
+        state.STATE[abi.STATE_TARGET] = abi.TARGET_AUTO
+
+
+@pytest.mark.parametrize("alpha", [True, np.float64(0.5), 10**400, 1e300, float("nan"), -1, "1"])
+def test_unusual_parameters_are_left_to_python(alpha):
+    assert call_of(ft.celu)(random(3, dtype="float32"), alpha) is None
+
+
+def test_parameters_may_be_integers():
+    x = random(5)
+    same(ft.elu(x, 2), fa.elu(x.numpy(), 2.0))
+    same(ft.softplus(x, beta=2), fa.softplus(x.numpy(), 2.0))
+
+
+def test_a_wrong_number_of_arguments_is_an_error():
+    with pytest.raises(TypeError, match="sigmoid: wrong number of arguments"):
+        call_of(ft.sigmoid)()
+
+
+def test_layouts_of_input_and_gradient():
+    image = random(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    turned = random(4, 3).t()
+    for x in (image, turned):
+        leaf = x.requires_grad_()
+        y = ft.mish(leaf)
+        assert y.stride() == x.stride()
+        for dy in (
+            torch.ones_like(x),
+            torch.ones(x.shape).double(),
+            torch.ones(()).expand(x.shape),
+        ):
+            (dx,) = torch.autograd.grad(y, leaf, dy.double(), retain_graph=True)
+            same(dx.contiguous(), fa.mish_grad(leaf.detach().contiguous().numpy()))
+    rows = random(3, 4).requires_grad_()
+    y = ft.softmax(rows)
+    dy = random(4, 3).t()
+    (dx,) = torch.autograd.grad(y, rows, dy)
+    same(dx, fa.softmax_backward_from_output(dy.numpy(), y.detach().numpy()))
+
+
+@pytest.mark.parametrize("name", ["mish", "softmax"])
+def test_a_graph_is_used_once_and_watches_what_it_keeps(name):
+    leaf = random(3, 4).requires_grad_()
+    x = leaf * 1
+    y = getattr(ft, name)(x)
+    loss = (y * random(3, 4, seed=1)).sum()
+    loss.backward(retain_graph=True)
+    loss.backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+    y = getattr(ft, name)(x)
+    kept = y if name == "softmax" else x
+    with torch.no_grad():
+        kept.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize("name", ["mish", "softmax"])
+def test_hooks_and_checkpoints(name):
+    f = getattr(ft, name)
+    x = random(3, 4).requires_grad_()
+    dy = random(3, 4, seed=1)
+    (expected,) = torch.autograd.grad(f(x), x, dy)
+    seen = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: seen.append(1) or t.clone(), torch.neg):
+        y = f(x)
+    (dx,) = torch.autograd.grad(y, x, dy)
+    assert seen == [1]
+    again = torch.utils.checkpoint.checkpoint(f, x, use_reentrant=False)
+    assert not torch.equal(dx, expected)  # computed from what the hook gave back
+    assert torch.equal(torch.autograd.grad(again, x, dy)[0], expected)
+
+
+def test_many_gradients_at_once():
+    """The backward pass alone runs under vmap."""
+    x = random(4).requires_grad_()
+    for f in (ft.swish, ft.softmax):
+        y = f(x)
+        rows = torch.func.vmap(lambda dy: torch.autograd.grad(y, x, dy, retain_graph=True)[0])  # noqa: B023
+        expected = torch.autograd.functional.jacobian(f, x)
+        torch.testing.assert_close(rows(torch.eye(4, dtype=x.dtype)), expected)
+
+
+def test_compiled_backward_pass():
+    x = random(8).requires_grad_()
+    enabled = torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager"))
+    with warnings.catch_warnings(action="ignore"), enabled:  # PyTorch's own, on what it skips
+        for parameters in ((), (0.7,)):
+            (dx,) = torch.autograd.grad(ft.elu(x, *parameters), x, torch.ones(8).double())
+            same(dx, fa.elu_grad(x.detach().numpy(), *parameters))
+
+
+def test_an_error_in_the_general_way_reaches_the_caller():
+    x = random(3).requires_grad_()
+
+    def broken(*given):
+        raise ZeroDivisionError("as told")
+
+    call = native._module.call("sigmoid", (), (), False, False, lambda *_: prepared, broken)
+    op = samples.elementwise()["sigmoid"]
+    prepared = ()
+    with pytest.raises(TypeError):  # what prepares gave nothing
+        call(x)
+    from fastact.activations.directions import DIRECTIONS
+    from fastact.runtime.loops import Loop
+
+    ways = ("forward", "backward")
+    loops = [Loop(op.record, DIRECTIONS[d], "float64", True) for d in ways]
+    prepared = native.addresses("ufunc_loop", loops)
+    y = call(x)
+    with pytest.raises(ZeroDivisionError, match="as told"):
+        torch.autograd.grad(y.sum(), x, create_graph=True)
+
+
+def test_a_kernel_that_cannot_be_had_is_an_error(monkeypatch):
+    from fastact.runtime.loops import CompileError, Loop
+
+    def fail(self, variant):
+        raise CompileError("no kernel today")
+
+    monkeypatch.setattr(Loop, "resolve", fail)
+    native.use(native._module)  # nothing prepared yet
+    with pytest.raises(CompileError, match="no kernel today"):
+        ft.sigmoid(random(3))
+    monkeypatch.undo()
+    same(ft.sigmoid(random(3)), fa.sigmoid(random(3).numpy()))
+
+
+def stored_in(place):
+    return {"FASTACT_CACHE_DIR": place, "CXX": "there-is-none"}
+
+
+def test_what_was_built_is_loaded_by_the_next_process(built):
+    code = """
+        import torch, fastact.torch as ft
+        x = torch.ones(3, requires_grad=True)
+        assert ft.sigmoid(x).grad_fn.name() == "sigmoidBackward"
+        ft.build()
+    """
+    children.run(code, stored_in(built))
+
+
+def test_turned_off(built):
+    code = """
+        import torch, fastact.torch as ft
+        from fastact.interop.torch import native
+        x = torch.ones(3, requires_grad=True)
+        assert ft.sigmoid(x).grad_fn.name() != "sigmoidBackward"
+        assert native.status() == "in Python (FASTACT_TORCH_NATIVE=0)"
+        try:
+            ft.build()
+        except RuntimeError as error:
+            assert "FASTACT_TORCH_NATIVE=0" in str(error)
+        else:
+            raise AssertionError
+    """
+    children.run(code, {**stored_in(built), native.VARIABLE: "0"})
+
+
+def test_a_damaged_file_leaves_calls_in_python(tmp_path):
+    code = """
+        import warnings
+        from fastact.interop.torch import native
+        from fastact.runtime import store
+        assert native.status() == "in Python; fastact.torch.build() compiles them"
+        store.put(native.object_name(), b"nothing to load")
+        import torch, fastact.torch as ft
+        x = torch.ones(3, requires_grad=True)
+        assert ft.sigmoid(x).grad_fn.name() != "sigmoidBackward"
+        assert "cannot be loaded" in native.status(), native.status()
+    """
+    children.run(code, stored_in(str(tmp_path / "store")))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_threads_and_forks(built):
+    """Also in a child of a process whose threads, PyTorch's and ours, have worked."""
+    code = """
+        import os, threading, warnings
+        warnings.filterwarnings("ignore", ".*multi-threaded.*", DeprecationWarning)
+        import torch, fastact as fa, fastact.torch as ft
+        fa.set_num_threads(4)
+        torch.set_num_threads(4)
+        x = torch.linspace(-8, 8, 1 << 18, requires_grad=True)
+        dy = torch.ones_like(x)
+
+        def work():
+            y = ft.gelu_tanh(x)
+            assert y.grad_fn.name() == "gelu_tanhBackward"
+            return y.detach(), torch.autograd.grad(y, x, dy)[0]
+
+        def same(made):  # without PyTorch's OpenMP, which waits for ever in a forked child
+            return all(bool((a.numpy() == b.numpy()).all()) for a, b in zip(made, expected))
+
+        expected = work()
+        errors = []
+
+        def often():
+            try:
+                for _ in range(20):
+                    assert same(work())
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=often) for _ in range(6)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert not errors, errors
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                code = int(not same(work()))
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert same(work())
+    """
+    children.run(code, stored_in(built))
+
+
+def test_threads_that_exit_ends(built):
+    """Python unwinds them where they wait for the interpreter; nothing there may object."""
+    code = """
+        import threading, time, torch, fastact.torch as ft
+        x = torch.ones(1 << 16)
+
+        def without_end():
+            while True:
+                ft.gelu(x)
+
+        ft.gelu(x)
+        for _ in range(3):
+            threading.Thread(target=without_end, daemon=True).start()
+        time.sleep(0.2)
+    """
+    children.run(code, stored_in(built))
+
+
+class Unbuilt:
+    """The state of a process before `build`."""
+
+    def __init__(self, monkeypatch, place):
+        self.used = []
+        monkeypatch.setattr(native, "_module", None)
+        monkeypatch.setattr(native, "use", self.used.append)
+        monkeypatch.setenv("FASTACT_CACHE_DIR", str(place))
+
+
+@pytest.fixture
+def unbuilt(monkeypatch, tmp_path):
+    return Unbuilt(monkeypatch, tmp_path / "store")
+
+
+def test_a_missing_compiler_is_told(unbuilt, monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(RuntimeError, match=r"none of c\+\+, g\+\+, clang\+\+ was found"):
+        ft.build()
+    monkeypatch.setenv("CXX", "there-is-none -O3")
+    with pytest.raises(RuntimeError, match="'there-is-none -O3', which CXX names"):
+        ft.build()
+    assert not unbuilt.used
+
+
+def test_missing_headers_are_told(unbuilt, monkeypatch, tmp_path):
+    monkeypatch.setattr(native.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    with pytest.raises(RuntimeError, match=r"no .*Python\.h \(Debian"):
+        ft.build()
+
+
+def test_what_the_compiler_says_is_told(unbuilt, monkeypatch, tmp_path):
+    source = tmp_path / "wrong.cpp"
+    source.write_text('#error "not today"\n')
+    monkeypatch.setattr(native, "SOURCE", source)
+    with pytest.raises(RuntimeError, match=r"the C\+\+ compiler failed:\n.*not today"):
+        ft.build()
+    assert not unbuilt.used
+
+
+def test_where_nothing_can_be_kept_it_serves_the_process(unbuilt, built, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("FASTACT_CACHE_DIR", built)
+        code = objects.get(native.object_name())
+    monkeypatch.setattr(native, "compiled", lambda: code)
+    monkeypatch.setattr(objects, "folder", lambda: None)
+    with pytest.warns(UserWarning, match="cannot be kept in .*: they serve this process only"):
+        ft.build()
+    assert [type(m) for m in unbuilt.used] == [type(os)]
