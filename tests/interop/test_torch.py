@@ -397,6 +397,24 @@ def test_accelerated_prelu_keeps_its_weight():
     torch.testing.assert_close(model[0](rows), torch.nn.functional.prelu(rows, weights[0]))
 
 
+def test_an_accelerated_model_compiles_and_exports():
+    """In one graph, without a warning: how functions are made is not traced."""
+    layers = [torch.nn.Linear(8, 16), torch.nn.PReLU(), torch.nn.Mish(), torch.nn.GLU()]
+    model = torch.nn.Sequential(*layers, torch.nn.LogSoftmax(1))
+    ft.accelerate(model)
+    loss = ft.accelerate(torch.nn.CrossEntropyLoss(weight=torch.ones(8))).module
+    x, labels = random(3, 8, dtype="float32"), torch.tensor([0, 5, 2])
+    targets = torch.softmax(random(3, 8, dtype="float32", seed=1), 1).requires_grad_()
+    for target in (labels, targets):
+        compiled = torch.compile(
+            lambda x, t: loss(model(x), t), backend="aot_eager", fullgraph=True
+        )
+        compiled(x, target).backward()
+        torch.testing.assert_close(compiled(x, target), loss(model(x), target))
+    exported = torch.export.export(model, (x,)).module()
+    torch.testing.assert_close(exported(x), model(x), rtol=0, atol=0)
+
+
 def test_accelerate_in_depth():
     shared = torch.nn.SiLU()
     hooked = torch.nn.SiLU()
@@ -433,13 +451,14 @@ def test_a_module_can_be_saved():
     import io
 
     model = torch.nn.Sequential(ft.Activation("elu", alpha=0.5), ft.RowActivation("softmax", 0))
+    model.extend([ft.FusedActivation("glu"), ft.accelerate(torch.nn.PReLU()).module])
     buffer = io.BytesIO()
     torch.save(model, buffer)
     buffer.seek(0)
     loaded = torch.load(buffer, weights_only=False)
-    x = random(3, 4)
+    x = random(3, 4, dtype="float32")
     assert torch.equal(loaded(x), model(x))
-    assert model.state_dict() == {}
+    assert list(model.state_dict()) == ["3.weight"]
 
 
 def test_training_converges_as_with_torch():

@@ -376,7 +376,7 @@ def function(name: str) -> Any:
         partial(floating, name),
         op.record.defaults,
     )
-    made.__module__ = "fastact.torch"
+    made.__module__, made.__qualname__ = "fastact.torch", name
     made.__doc__ = DOC.format(
         name=name, summary=op.record.summary, formula=op.record.formula, more=""
     )

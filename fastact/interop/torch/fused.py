@@ -30,6 +30,17 @@ from fastact.interop.torch.tensors import array_of, floating, tensor_of
 KINDS = {"float": "float", "int": "int"}
 
 
+# What compositions call is made here: torch.compile traces them, and not how a function is made.
+ACTIVATIONS = {
+    name: function(name)
+    for name in (
+        "softplus",
+        *(o.record.activation.name for o in fused().values() if hasattr(o.record, "activation")),
+    )
+}
+ROWS = {name: row_function(name) for name in ("softmax", "log_softmax")}
+
+
 class TorchLibrary:
     """PyTorch, as the compositions ask for it."""
 
@@ -43,7 +54,7 @@ class TorchLibrary:
 
     @staticmethod
     def activation(name: str) -> Any:
-        return function(name)
+        return ACTIVATIONS[name]
 
     @staticmethod
     def largest(x: Tensor) -> Tensor:
@@ -55,12 +66,12 @@ class TorchLibrary:
 
     @staticmethod
     def softmax(x: Tensor) -> Tensor:
-        made: Tensor = row_function("softmax")(x, -1)
+        made: Tensor = ROWS["softmax"](x, -1)
         return made
 
     @staticmethod
     def log_softmax(x: Tensor) -> Tensor:
-        made: Tensor = row_function("log_softmax")(x, -1)
+        made: Tensor = ROWS["log_softmax"](x, -1)
         return made
 
     @staticmethod

@@ -1,4 +1,7 @@
-"""Modules, and the swap of a model's activations for them."""
+"""Modules, and the swap of a model's activations for them.
+
+A module holds its function: looked up in `forward`, torch.compile would trace how it is made.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +31,11 @@ class Activation(nn.Module):
                 f"{op} has no parameter {wrong[0]!r}; it has {', '.join(sorted(allowed)) or 'none'}"
             )
         self.op = op
+        self.function = function(op)
         self.parameters_of_op = parameters
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = function(self.op)(x, **self.parameters_of_op)
+        y: Tensor = self.function(x, **self.parameters_of_op)
         return y
 
     def extra_repr(self) -> str:
@@ -46,10 +50,11 @@ class RowActivation(nn.Module):
         if op not in rowwise():
             raise ValueError(f"op must be one of {', '.join(rowwise())}; got {op!r}")
         self.op = op
+        self.function = row_function(op)
         self.dim = dim
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = row_function(self.op)(x, self.dim)
+        y: Tensor = self.function(x, self.dim)
         return y
 
     def extra_repr(self) -> str:
@@ -68,10 +73,11 @@ class FusedActivation(nn.Module):
         if wrong := sorted(set(numbers) - set(names)):
             raise TypeError(f"{op} has no argument {wrong[0]!r}; it has {', '.join(names)}")
         self.op = op
+        self.function = fused_function(op)
         self.numbers = numbers
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = fused_function(self.op)(x, **self.numbers)
+        y: Tensor = self.function(x, **self.numbers)
         return y
 
     def extra_repr(self) -> str:
@@ -85,13 +91,14 @@ class PReLU(nn.Module):
 
     def __init__(self, weight: nn.Parameter) -> None:
         super().__init__()
+        self.function = fused_function(self.op)
         self.weight = weight
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight
         if weight.numel() > 1 and x.dim() > 2:
             weight = weight.view(-1, *(1 for _ in range(x.dim() - 2)))
-        y: Tensor = fused_function("prelu")(x, weight)
+        y: Tensor = self.function(x, weight)
         return y
 
     def extra_repr(self) -> str:
@@ -109,8 +116,9 @@ class Loss(nn.Module):
         if op not in losses():
             raise ValueError(f"op must be one of {', '.join(losses())}; got {op!r}")
         self.op = op
-        arrays = losses()[op].arrays
-        for name in arrays:
+        self.function = loss_function(op)
+        self.arrays = losses()[op].arrays
+        for name in self.arrays:
             self.register_buffer(name, options.pop(name, None))
         names = [torch_name(n) for n, d in losses()[op].signature if d is not None]
         if wrong := sorted(set(options) - set(names)):
@@ -118,12 +126,12 @@ class Loss(nn.Module):
         self.options = options
 
     def options_for(self, logits: Tensor, target: Tensor) -> dict[str, Any]:
-        arrays = {name: getattr(self, name) for name in losses()[self.op].arrays}
+        arrays = {name: getattr(self, name) for name in self.arrays}
         return {**self.options, **arrays}
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         options = self.options_for(logits, target)
-        value: Tensor = loss_function(self.op)(logits, target, **options)
+        value: Tensor = self.function(logits, target, **options)
         return value
 
     def extra_repr(self) -> str:
