@@ -266,6 +266,50 @@ def test_where_sums_go(there):
     assert there.launches
 
 
+# Arrays of other libraries, and subclasses of NumPy's
+
+
+class Own(np.ndarray):
+    """A subclass of NumPy's array."""
+
+
+@pytest.mark.parametrize("function", [fa.relu, fa.leaky_relu, fa.softmax])
+def test_subclasses(there, function):
+    for x in (X.view(Own), np.ma.masked_less(X, 0.0)):
+        got, right = function(x), on_cpu(function, x)
+        assert type(got) is type(right) and there.launches
+        np.testing.assert_allclose(np.asarray(got), np.asarray(right), rtol=1e-6)
+        if function is not fa.softmax:
+            np.testing.assert_array_equal(np.ma.getmaskarray(got), np.ma.getmaskarray(right))
+
+
+def test_series(there):
+    """pandas lays its arrays side by side by their labels before it calls the ufunc."""
+    pandas = pytest.importorskip("pandas")
+    x = pandas.Series([1.0, -2.0, 3.0], index=list("abc"))
+    dy = pandas.Series([10.0, 20.0, 30.0], index=list("cab"))
+    for call in (
+        lambda: fa.relu_backward(dy, x),
+        lambda: fa.leaky_relu(x, 0.5),
+        lambda: fa.softmax(x),
+    ):
+        before = len(there.launches)
+        got, right = call(), on_cpu(call)
+        assert len(there.launches) > before
+        pandas.testing.assert_series_equal(got, right)
+
+
+def test_arrays_of_dask(there):
+    dask = pytest.importorskip("dask.array")
+    x = dask.from_array(X, chunks=(2, 4))
+    for call in (lambda: fa.leaky_relu(x, 0.5), lambda: fa.softmax(x)):
+        lazy, before = call(), len(there.launches)
+        assert isinstance(lazy, dask.Array)
+        got = lazy.compute(scheduler="synchronous")
+        assert len(there.launches) > before
+        np.testing.assert_allclose(got, on_cpu(call().compute, scheduler="synchronous"), rtol=1e-6)
+
+
 # What is refused, and what fails
 
 
@@ -341,6 +385,7 @@ AS_ON_THE_CPU = {
     "nothing to sum": lambda: fa.prelu_backward(X[:0], X[:0], np.full(4, 0.5)),
     "sum of one": lambda: fa.logsumexp(np.float32(2), keepdims=True),
     "a dy for every row": lambda: fa.maxout_backward(X[:, :2], X, 2),
+    "a dy that is a number": lambda: fa.softmax_backward(1.0, X),
     "a dy of too many rows": lambda: fa.softmax_backward(X[:2], X),
     "maxout into views": lambda: fa.maxout_backward(
         X[:1], X, 1, axis=0, out=np.zeros((3, 8), "f4")[:, ::2]

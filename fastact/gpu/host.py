@@ -17,6 +17,7 @@ from fastact.cuda.kinds import COMPUTING, SIZE
 from fastact.gpu.arrays import Array
 from fastact.gpu.call import outs_of
 from fastact.gpu.operands import broadcast_shape, castable
+from fastact.gpu.others import OPTIONS, handed_over, like_operands
 from fastact.gpu.partials import Backward, fill
 from fastact.gpu.pipeline import Operand, Piece, run
 from fastact.gpu.plan import broadcast
@@ -31,7 +32,7 @@ from fastact.gpu.rows import (
 from fastact.gpu.work import Work, elementwise_launch
 from fastact.rowwise.losses import LABEL
 from fastact.rowwise.record import IGNORED, LIMIT, MASK, RowOp
-from fastact.runtime.functions import check_constraint, check_dtypes
+from fastact.runtime.functions import check_constraint, check_dtypes, foreign
 from fastact.runtime.partials import Partial
 from fastact.runtime.row_functions import RowCall, check_mask
 from fastact.runtime.ufuncs import gufunc, ufunc
@@ -106,7 +107,7 @@ def elementwise(
     record: Pointwise,
     direction: Direction,
     named: dict[str, Any],
-    out: Any,
+    out: Any = None,
     where: Any = True,
     dtype: Any = None,
     casting: Any = "same_kind",
@@ -119,8 +120,18 @@ def elementwise(
     check_constraint(op, record, *own)
     defaults = all(v is p.default for v, p in zip(own, record.parameters, strict=True))
     call = ufunc(record, direction, defaults and bool(own))
-    values = arrays.values() if defaults else named.values()
-    kind = loop_dtype(call, list(values), dtype, casting)
+    values = list(arrays.values() if defaults else named.values())
+    given_outs = outs_of(op, direction, out)
+    if any(map(foreign, (*values, *given_outs))):
+
+        def again(*pieces: Any, **options: Any) -> Any:
+            piecewise = named | dict(zip(named, pieces, strict=False))
+            return elementwise(record, direction, piecewise, **options)
+
+        options = {"out": None if out is None else given_outs}
+        options |= {"where": where, "dtype": dtype, "casting": casting}
+        return handed_over(call, again, values, options)
+    kind = loop_dtype(call, values, dtype, casting)
     computing = np.dtype(COMPUTING[kind.name])
     given = [(np.asarray(a), kind) for a in arrays.values()]
     parameters = [np.asarray(v) for v in own]
@@ -131,7 +142,6 @@ def elementwise(
     if where is not True:
         shapes["where"] = np.shape(where)
     shape = broadcast_shape(op, shapes)
-    given_outs = outs_of(op, direction, out)
     shape = grown(shape, given_outs)
     outs = [None if o is None else target(op, o, shape, kind, casting) for o in given_outs]
     results = [np.empty(shape, kind) for _ in outs]
@@ -145,7 +155,8 @@ def elementwise(
     common = shape or (1,)
     inputs = [Operand(padded(a, len(common)), own) for a, own in given]
     run(common, inputs, [Operand(padded(r, len(common)), kind) for r in results], compute)
-    found = delivered(results, outs, casting, where)
+    made = like_operands(call, values, results, outs)
+    found = delivered(made, outs, casting, where)
     return found[0] if len(found) == 1 else tuple(found)
 
 
@@ -162,7 +173,17 @@ def rows(call: RowCall) -> Any:
     op = call.op
     named = dict(zip(op.inputs, call.arrays, strict=True))
     check_dtypes(op.name, named)
-    dtype = loop_dtype(gufunc(op, call.empty), call.arrays, call.dtype, call.casting)
+    ufunc_of_rows = gufunc(op, call.empty)
+    alone = call.where is True and call.offset is None and not call.keepdims
+    if alone and any(map(foreign, (*call.arrays, call.target))):
+
+        def again(*pieces: Any, **options: Any) -> Any:
+            return rows(call._replace(arrays=pieces, **(OPTIONS | options)))
+
+        options = {"out": None if call.target is None else (call.target,)}
+        options |= {"axis": call.axis, "dtype": call.dtype, "casting": call.casting}
+        return handed_over(ufunc_of_rows, again, call.arrays, options)
+    dtype = loop_dtype(ufunc_of_rows, call.arrays, call.dtype, call.casting)
     arrays = {n: np.asarray(a) for n, a in named.items()}
     x = arrays[op.inputs[-1]]
     frame = framed(call, x.shape)
@@ -173,8 +194,14 @@ def rows(call: RowCall) -> Any:
         if not frame.axes:
             return array.reshape((1,) * (1 + is_row))
         if is_row:
+            if not -array.ndim <= axis < array.ndim:
+                check_shapes()
             return np.moveaxis(array, axis, -1)
         return np.squeeze(array, axis) if call.keepdims else array
+
+    def check_shapes() -> None:
+        shapes = {n: a.shape for n, a in arrays.items()}
+        check_row_shapes(op, shapes, x.shape, frame.shape_per_row(x.shape))
 
     (result,) = op.results()
     is_row = {n: n not in op.per_row for n in op.inputs} | {result.name: result.is_row}
@@ -184,8 +211,7 @@ def rows(call: RowCall) -> Any:
     lengths = {a.shape[-1] for n, (a, _) in inputs.items() if is_row[n]}
     equal = leads.count(leads[0]) == len(leads)
     if len(lengths) > 1 or not (equal or (call.offset is None and broadcast_together(leads))):
-        per_row = frame.shape_per_row(x.shape)
-        check_row_shapes(op, {n: a.shape for n, a in arrays.items()}, x.shape, per_row)
+        check_shapes()
     lead = np.broadcast_shapes(*leads)
     shape: tuple[int, ...] = ()
     if frame.axes:
@@ -217,7 +243,8 @@ def rows(call: RowCall) -> Any:
         launched(work, op, found, row_values(call, dtype.name), **row_flags(call))
 
     run(lead, staged[:-1], staged[-1:], compute)
-    return delivered([made], [wanted], call.casting)[0]
+    results = like_operands(ufunc_of_rows, call.arrays, [made], [wanted])
+    return delivered(results, [wanted], call.casting)[0]
 
 
 def run_rows(op: RowOp, operands: list[np.ndarray]) -> None:
