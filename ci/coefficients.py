@@ -155,6 +155,8 @@ EXPONENTIAL = "fastact.numerics.exponential"
 LOGARITHM = "fastact.numerics.logarithm"
 HYPERBOLIC = "fastact.numerics.hyperbolic"
 ERROR_FUNCTION = "fastact.numerics.error_function"
+CUBIC_TABLES = "fastact.numerics.cubic_tables"
+HYPERBOLIC_TABLES = "fastact.numerics.hyperbolic_tables"
 GAUSSIAN_TABLES = "fastact.numerics.gaussian_tables"
 LOGSUM = "fastact.numerics.logsum"
 SMOOTH = "fastact.activations.smooth"
@@ -439,14 +441,48 @@ def normal_slope(a: mp.mpf) -> mp.mpf:
     return mp.ncdf(-a) - a * mp.npdf(a)
 
 
-def gaussian_pieces(name: str, target: Real, *about: mp.mpf) -> Pieces:
-    module = importlib.import_module(GAUSSIAN_TABLES)
-    return Pieces(GAUSSIAN_TABLES, name, target, module.SLOWLY, module.FASTER, 6, about)
+# gelu_tanh is x sigma(u(x)), sigma(-u) falling like exp(-u)
+GELU_TANH_LINEAR = 2 * mp.sqrt(2 / mp.pi)
+GELU_TANH_CUBIC = GELU_TANH_LINEAR * mp.mpf("0.044715")
+
+
+def below_sigmoid(a: mp.mpf) -> mp.mpf:
+    return 1 / (1 + mp.exp(GELU_TANH_LINEAR * a + GELU_TANH_CUBIC * a**3))
+
+
+def cubic_tail(a: mp.mpf) -> mp.mpf:
+    return a * below_sigmoid(a)
+
+
+def cubic_slope(a: mp.mpf) -> mp.mpf:
+    s = below_sigmoid(a)
+    return s - a * (GELU_TANH_LINEAR + 3 * GELU_TANH_CUBIC * a * a) * s * (1 - s)
+
+
+CUBIC_ROOT = mp.findroot(cubic_slope, 0.75)
+
+
+def tanh_difference_over_cube(a: mp.mpf) -> mp.mpf:
+    """(a - tanh(a))/a**3, from its series where a digit of 60 in two would be lost."""
+    if a < mp.mpf(10) ** -8:
+        return mp.mpf(1) / 3 - 2 * a * a / 15
+    return (a - mp.tanh(a)) / a**3
+
+
+def pieces_of(
+    module: str, name: str, target: Real, degree: int, about: tuple[mp.mpf, ...] = (mp.mpf(0),)
+) -> Pieces:
+    """A table whose pieces are numbered as its module says."""
+    there = importlib.import_module(module)
+    return Pieces(module, name, target, there.SLOWLY, there.FASTER, degree, about)
 
 
 PIECES = (
-    gaussian_pieces("TAIL", normal_tail, mp.mpf(0)),
-    gaussian_pieces("SLOPE", normal_slope, mp.mpf(0), ROOT),
+    pieces_of(GAUSSIAN_TABLES, "TAIL", normal_tail, 6),
+    pieces_of(GAUSSIAN_TABLES, "SLOPE", normal_slope, 6, (mp.mpf(0), ROOT)),
+    pieces_of(CUBIC_TABLES, "TAIL", cubic_tail, 6),
+    pieces_of(CUBIC_TABLES, "SLOPE", cubic_slope, 6, (mp.mpf(0), CUBIC_ROOT)),
+    pieces_of(HYPERBOLIC_TABLES, "DIFFERENCE", tanh_difference_over_cube, 5, ()),
 )
 
 

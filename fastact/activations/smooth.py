@@ -1,8 +1,9 @@
 """Smooth relatives of the rectifiers: x times something between 0 and 1."""
 
 from fastact.activations.record import Accuracy, Activation, Parameter
+from fastact.numerics.cubic_tables import END, FASTER, SLOPE, SLOWLY, TAIL
 from fastact.numerics.exact import two_product
-from fastact.numerics.language import ByDtype, fma, scalar, select
+from fastact.numerics.language import ByDtype, fma, pieces, rarely, scalar, select
 from fastact.numerics.logistic import (
     ROOT_OF_UNIT,
     UNIT,
@@ -11,6 +12,7 @@ from fastact.numerics.logistic import (
     product,
     scaled_slope,
 )
+from fastact.numerics.pieces import piece_of
 
 # gelu_quick: 1.702, and what rounding took from it
 QUICK = ByDtype(1.7020000219345093, 1.702)
@@ -103,14 +105,27 @@ def cubic_argument(x):
 
 
 @scalar
-def gelu_tanh_forward(x):
+def gelu_tanh(x):
     a, _, _, p, p_low = cubic_argument(x)
     z, low = two_product(a, p)
     return times_sigmoid(x, x > 0.0, z, fma(a, p_low, low), abs(x) > CUBIC_FAR)
 
 
 @scalar
-def gelu_tanh_grad(x):
+def gelu_tanh_forward(x):
+    return gelu_tanh(x)
+
+
+@gelu_tanh_forward.by_tables
+def gelu_tanh_forward_by_tables(x):
+    # as for gelu
+    a = at_most(abs(x), END)
+    tail = pieces(a, piece_of(a, SLOWLY, FASTER), TAIL)
+    return rarely(x < -END, gelu_tanh(x), select(x < -0.0, -0.0, x) - tail)
+
+
+@scalar
+def gelu_tanh_slope(x):
     a, q, q_low, p, p_low = cubic_argument(x)
     z, low = two_product(a, p)
     # x u' = a (LINEAR + 3 q)
@@ -128,6 +143,18 @@ def gelu_tanh_grad(x):
     below = w * factor
     below = below + fma(below, rest, fma(w, factor_low, fma(w, factor, -below)))
     return select(x > 0.0, fma(-UNIT, below, 1.0), UNIT * below)
+
+
+@scalar
+def gelu_tanh_grad(x):
+    return gelu_tanh_slope(x)
+
+
+@gelu_tanh_grad.by_tables
+def gelu_tanh_grad_by_tables(x):
+    a = at_most(abs(x), END)
+    slope = pieces(a, piece_of(a, SLOWLY, FASTER), SLOPE)
+    return rarely(x < -END, gelu_tanh_slope(x), select(x < 0.0, slope, 1.0 - slope))
 
 
 @scalar

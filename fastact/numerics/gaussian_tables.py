@@ -10,12 +10,12 @@ Beyond END both are exp(-a**2/2) times a function that is nearly a straight line
 
 from fastact.numerics.error_function import FAR, gaussian
 from fastact.numerics.exponential import SMALL
-from fastact.numerics.language import ByDtype, bits, fma, pieces, polynomial, scalar, select
+from fastact.numerics.language import ByDtype, fma, pieces, polynomial, scalar, select
+from fastact.numerics.pieces import piece_of
 
 END = 7.0
 SLOWLY = 2.0
 FASTER = 0.356
-ROUNDING = 12582912.0  # 1.5 * 2**23: a sum with it has the nearest integer in its low bits
 
 # from ci/coefficients.py, to the end of the file's tables
 # fmt: off
@@ -179,24 +179,17 @@ FAR_SLOPE_UPPER, FAR_SLOPE_LAST = FAR_SLOPE.single[:-1], FAR_SLOPE.single[-1]
 
 
 @scalar
-def piece(a):
-    """(b, k): b is a, or END if that is less, and the low bits of k number its piece."""
-    b = select(END < a, END, a)
-    return b, bits(fma(b, fma(b, FASTER, SLOWLY), ROUNDING))
-
-
-@scalar
 def near_tail(a):
     """a Phi(-a) up to END"""
-    b, k = piece(a)
-    return pieces(b, k, TAIL)
+    a = select(END < a, END, a)
+    return pieces(a, piece_of(a, SLOWLY, FASTER), TAIL)
 
 
 @scalar
 def near_slope(a):
     """Phi(-a) - a phi(a) up to END"""
-    b, k = piece(a)
-    return pieces(b, k, SLOPE)
+    a = select(END < a, END, a)
+    return pieces(a, piece_of(a, SLOWLY, FASTER), SLOPE)
 
 
 @scalar

@@ -8,8 +8,10 @@ needed, and one instruction selects.
 
 from fastact.numerics.exact import two_product
 from fastact.numerics.exponential import power_of_two
-from fastact.numerics.language import ByDtype, copysign, fma, polynomial, scalar, select
+from fastact.numerics.hyperbolic_tables import DIFFERENCE, END, FASTER, SLOWLY
+from fastact.numerics.language import ByDtype, copysign, fma, pieces, polynomial, scalar, select
 from fastact.numerics.logistic import HIGHEST, UNIT, at_most, logistic_parts
+from fastact.numerics.pieces import piece_of
 
 # exp(-2r) on [-ln(2)/4, ln(2)/4]
 EXP_MINUS_2 = ByDtype(
@@ -177,6 +179,19 @@ def tanh_difference(x):
     p, p_low = two_product(square, series)
     near = fma(a, p, a * fma(square_low, series, fma(square, lost, p_low)))
     return copysign(select(a > DIFFERENCE_SPLIT, far, near), x)
+
+
+@tanh_difference.by_tables
+def tanh_difference_by_tables(x):
+    """a**3 times a function that is 1/3 at 0; beyond END tanh is 1, and the rest grows as x."""
+    whole = abs(x)
+    a = at_most(whole, END)
+    part = pieces(a, piece_of(a, SLOWLY, FASTER), DIFFERENCE)
+    # the rounding errors of the first two products are carried along
+    square, square_low = two_product(a, a)
+    p, p_low = two_product(square, part)
+    y = fma(a, p, a * fma(square_low, part, p_low))
+    return copysign(y + (whole - a), x)
 
 
 @scalar
