@@ -55,10 +55,21 @@ def number(builder: Any, value: Any) -> Strided:
 
 
 @cache
-def conversion(dtype: np.dtype[Any], axes: int) -> Any:
-    """The Python function that converts an array to a dtype, contiguous and aligned."""
-    if axes:
+def conversion(dtype: np.dtype[Any], axes: int, aligned: bool) -> Any:
+    """The Python function that converts an array to a dtype, contiguous and aligned.
+
+    One that is not aligned, a field of records, has no `astype` to an aligned one.
+    """
+    if axes and aligned:
         return lambda array: array.astype(dtype)
+    if axes:
+
+        def copied(array):
+            result = np.empty(array.shape, dtype)
+            result[:] = array
+            return result
+
+        return copied
 
     def convert(array):
         result = np.empty((), dtype)
@@ -86,9 +97,9 @@ class Operands:
         if not isinstance(type_, types.Array):
             return number(self.builder, self.context.cast(self.builder, value, type_, wanted))
         if type_.dtype != wanted or not type_.aligned:
-            layout = type_.layout if type_.layout in "CF" else "C"
+            layout = type_.layout if type_.layout in "CF" and type_.aligned else "C"
             new = types.Array(wanted, type_.ndim, layout)
-            convert = conversion(np.dtype(dtype), type_.ndim)
+            convert = conversion(np.dtype(dtype), type_.ndim, type_.aligned)
             value = self.context.compile_internal(self.builder, convert, new(type_), [value])
             type_ = new
             self.made.append((type_, value))

@@ -168,6 +168,23 @@ def test_arrays_of_any_layout(x):
         assert found.strides == exact.strides or 0 in x.strides or x.size < 2 or x.ndim == 3
 
 
+def test_fields_of_records():
+    """They lie where no number of their size may; converted ones too."""
+    records = np.zeros(5, [("a", "i1"), ("b", "f8"), ("c", "f4")])
+    records["b"], records["c"] = np.linspace(-2, 2, 5), np.linspace(2, -2, 5)
+
+    @njit
+    def both(records):
+        return fa.gelu(records.b), fa.swish(records.c), fa.softmax(records.b), fa.relu(records.a)
+
+    for got, expected in zip(
+        both(records),
+        (fa.gelu(records["b"]), fa.swish(records["c"]), fa.softmax(records["b"]), np.zeros(5)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(got, expected)
+
+
 def test_small_integers_become_float32():
     # np.exp of them is a float16, which Numba has not
     for dtype in (np.int8, np.uint8, np.bool_):
