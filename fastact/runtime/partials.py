@@ -17,7 +17,7 @@ from fastact.activations.directions import DIRECTIONS, Direction, Result, with_r
 from fastact.activations.paired import Pointwise
 from fastact.activations.record import Activation
 from fastact.compile.abi import MAX_OPERANDS
-from fastact.runtime import elsewhere
+from fastact.runtime import dlpack, elsewhere
 from fastact.runtime.functions import check_constraint, check_dtypes, foreign, function
 from fastact.runtime.loops import COMPUTING
 from fastact.runtime.ufuncs import ufunc
@@ -216,10 +216,23 @@ def summed_backward(
     record: Pointwise, direction: Direction, values: tuple[Any, ...], out: Any
 ) -> tuple[Any, ...]:
     """The backward pass of an op whose second array is summed over: (dx, db), (dx, dweight)."""
+    if is_foreign(values, out):
+
+        def on_host(*operands: Any, out: Any) -> Any:
+            return summed_backward(record, direction, operands, out)
+
+        found: tuple[Any, ...] = dlpack.call(on_host, values, out)
+        return found
     name = record.name + direction.suffix
     named, run = prepared(name, record, operand_names(record, direction), values, out)
     outs = outs_of(name, tuple(r.name for r in direction.results), out)
     return tuple(run(record, direction, named, outs))
+
+
+def is_foreign(values: tuple[Any, ...], out: Any) -> bool:
+    """Whether a call is for arrays of another library on the CPU."""
+    every = (*values, *(out if isinstance(out, tuple) else (out,)))
+    return dlpack.concerns(every) and not elsewhere.on_gpu(every)
 
 
 def prepared(
@@ -259,6 +272,12 @@ def wrt_backward(
     where, dtype, casting = options
     if where is not True or dtype is not None or casting != "same_kind":
         raise TypeError(f"{name}: where, dtype and casting are for wrt='x' only")
+    if is_foreign(values, out):
+
+        def on_host(*arrays: Any, out: Any) -> Any:
+            return wrt_backward(record, wrt, arrays, out, options)
+
+        return dlpack.call(on_host, values, out)
     operands = operand_names(record, DIRECTIONS["backward"])
     named, run = prepared(name, record, operands, values, out)
     outs = outs_of(name, tuple(f"d{n}" for n in names), out)

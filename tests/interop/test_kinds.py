@@ -62,6 +62,9 @@ def calls():
         (fa.causal_softmax, 1, {"offset": 1}),
         (fa.maxout, 1, {"groups": 3}),
         (fa.glu, 1, {"axis": 0}),
+        (fa.prelu_backward, 3, {}),
+        (fa.swish_backward, 2, {"wrt": ("x", "beta")}),
+        (fa.swish_backward, 2, {"wrt": "beta"}),
         (fa.sigmoid_cross_entropy, 2, {}),
         (fa.softmax_cross_entropy_value_and_grad, 2, {"reduction": "none"}),
     ]
