@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -337,8 +338,35 @@ def bench(path: str) -> None:
     out = torch.empty_like(x)
     results.append({"launch_us": launch_overhead(lambda: fa.sigmoid(x, out=out))})
     print(f"a call on 16 elements takes {results[-1]['launch_us']:.1f} us of the host")
+    results.append(time_host())
     with open(path, "w") as file:
         json.dump({"device": torch.cuda.get_device_name(), "results": results}, file, indent=1)
+
+
+def time_host(size: int = 1 << 26) -> Any:
+    """A host array there and back: beside plain copies of page-locked memory, one after another."""
+    x = np.random.default_rng(0).normal(0, 3, size).astype(np.float32)
+    pinned = torch.from_numpy(x).pin_memory()
+    back = torch.empty_like(pinned).pin_memory()
+
+    def copies() -> None:
+        back.copy_(pinned.cuda(non_blocking=True))
+
+    def best(call: Callable[[], Any]) -> float:
+        taken = []
+        for _ in range(5):
+            start = time.perf_counter()
+            call()
+            torch.cuda.synchronize()
+            taken.append(time.perf_counter() - start)
+        return min(taken)
+
+    out = np.empty_like(x)
+    with fa.use_target("cuda"):
+        mine = best(lambda: fa.sigmoid(x, out=out))
+    plain = best(copies)
+    print(f"host array, 256 MiB: {mine * 1e3:.1f} ms; copies alone {plain * 1e3:.1f} ms")
+    return {"op": "sigmoid of a host array", "seconds": mine, "copies": plain}
 
 
 def summary(results: list[Any]) -> None:
@@ -360,8 +388,6 @@ def summary(results: list[Any]) -> None:
 
 def launch_overhead(call: Callable[[], Any], repeats: int = 1000) -> float:
     """Microseconds that a call keeps the host, its kernel not waited for."""
-    import time
-
     for _ in range(10):
         call()
     torch.cuda.synchronize()

@@ -10,11 +10,11 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
 import native_driver
 from executing import Executing, Real, place
-from gpu_calls import CALLS, compare, expected, made
+from gpu_calls import CALLS, compare, expected, made, normal
 from stand_ins import install
 
 import fastact as fa
-from fastact.gpu import driver, kernels
+from fastact.gpu import driver, kernels, pipeline
 
 if native_driver.missing():
     pytest.skip(native_driver.missing(), allow_module_level=True)
@@ -58,6 +58,19 @@ def test_calls(door, name):
     for got, right in zip(made(call, place), expected(call), strict=True):
         compare(call, got.numpy(), right)
     assert {"cuLaunchKernel", "cuCtxPushCurrent_v2", "cuCtxPopCurrent_v2"} <= door.called
+
+
+def test_host_arrays(door, monkeypatch):
+    """There and back in pieces: copies, streams, memory of both kinds."""
+    monkeypatch.setattr(pipeline, "CHUNK", 1 << 12)
+    x, dy = normal((40, 50)), normal((40, 50), seed=1)
+    with fa.use_target("cuda"):
+        y = fa.relu(x)
+        gradient, _ = fa.prelu_backward(dy, x, x[0])
+        fa.softmax(normal((2, 3000)))  # memory is taken anew for a long row
+    ops.assert_same_bits(y, fa.relu(x))
+    ops.assert_same_bits(gradient, fa.prelu_backward(dy, x, x[0])[0])
+    assert {"cuMemcpyHtoDAsync_v2", "cuMemFreeHost", "cuStreamSynchronize"} <= door.called
 
 
 def test_streams_of_64_bits(door):

@@ -121,6 +121,25 @@ def test_out(there):
     np.testing.assert_array_equal(x, right)
 
 
+@pytest.mark.parametrize("dtype", ops.DTYPES, ids=str)
+def test_in_place(there, dtype):
+    x, dy = (normal((30, 20), dtype, seed) for seed in (0, 1))
+    calls = (
+        lambda x, dy: fa.relu(x, out=x),
+        lambda x, dy: fa.relu_backward(dy, x, out=dy),
+        lambda x, dy: fa.relu(x[1:], out=x[:-1]),
+        lambda x, dy: fa.sparsemax(x, axis=0, out=x),
+        lambda x, dy: fa.maxout_backward(dy[:, :4], x, 4, out=x),
+    )
+    for call in calls:
+        mine, right = (x.copy(), dy.copy()), (x.copy(), dy.copy())
+        call(*mine)
+        on_cpu(call, *right)
+        for got, exact in zip(mine, right, strict=True):
+            np.testing.assert_allclose(got.astype(float), exact.astype(float), rtol=2e-2)
+    assert there.launches
+
+
 def test_where(there):
     x, right = normal((30, 30)), np.full((30, 30), 7.0, np.float32)
     out = right.copy()

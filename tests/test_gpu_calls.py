@@ -98,6 +98,15 @@ def test_where_and_out_of_another_dtype():
     ops.assert_same_bits(there.numpy(), right)
 
 
+def test_an_out_that_is_larger(executing):  # noqa: F811
+    x, out = normal(6), place(np.zeros((4, 6), np.float32))
+    for _ in range(2):
+        assert fa.relu(place(x), out=out) is out
+        np.testing.assert_array_equal(out.numpy(), np.broadcast_to(fa.relu(x), (4, 6)))
+    with pytest.raises(ValueError, match="it must have shape"):
+        fa.relu(place(normal((2, 6))), out=out)
+
+
 def test_rows_into_another_dtype():
     x, out = normal((3, 4)), place(np.zeros((3, 4), np.float16))
     fa.softmax(place(x), out=out)

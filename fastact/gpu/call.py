@@ -21,6 +21,7 @@ from fastact.gpu.operands import (
     broadcast_shape,
     check_casting,
     gathered,
+    grown,
     loop_dtype,
     output,
     refuse_overlap,
@@ -107,7 +108,7 @@ def elementwise(
     shapes = {n: a.view.shape for n, a in (operands | parameters).items()}
     if mask:
         shapes["where"] = mask.view.shape
-    shape = broadcast_shape(op, shapes)
+    shape = grown(broadcast_shape(op, shapes), outs)
     first = operands[direction.arrays[0]]
     results = [output(op, first, o, shape, kind, casting) for o in outs]
     call = Call(record, direction, kind, operands | parameters, values, results, mask)

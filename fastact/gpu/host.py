@@ -16,7 +16,7 @@ from fastact.activations.paired import Pointwise
 from fastact.cuda.kinds import COMPUTING, SIZE
 from fastact.gpu.arrays import Array
 from fastact.gpu.call import outs_of
-from fastact.gpu.operands import broadcast_shape, castable
+from fastact.gpu.operands import broadcast_shape, castable, grown
 from fastact.gpu.others import OPTIONS, handed_over, like_operands
 from fastact.gpu.partials import Backward, fill
 from fastact.gpu.pipeline import Operand, Piece, run
@@ -63,6 +63,20 @@ def target(
     return out
 
 
+def into(
+    out: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: list[np.ndarray]
+) -> np.ndarray:
+    """Where to compute a result: in `out`, if it is apart from all inputs or one of them."""
+    if out is None or out.dtype != dtype:
+        return np.empty(shape, dtype)
+    for array in inputs:
+        itself = array.strides == out.strides and array.shape == out.shape
+        itself &= array.__array_interface__["data"] == out.__array_interface__["data"]
+        if np.may_share_memory(out, array) and not (itself and array.dtype == out.dtype):
+            return np.empty(shape, dtype)
+    return np.asarray(out)
+
+
 def delivered(
     results: list[np.ndarray],
     outs: Sequence[np.ndarray | None],
@@ -72,7 +86,7 @@ def delivered(
     """Results where the caller wants them; a 0-d result as a scalar, as NumPy returns it."""
     found: list[Any] = []
     for result, out in zip(results, outs, strict=True):
-        if out is not None:
+        if out is not None and out is not result:
             np.copyto(out, result, casting=casting, where=where)
         found.append(out if out is not None else result[()])
     return found
@@ -91,16 +105,6 @@ def everywhere(array: Array, shape: tuple[int, ...]) -> Array:
 
 def lengths_of(piece: Piece) -> tuple[int, ...]:
     return tuple([s.stop - s.start for s in piece])
-
-
-def grown(shape: tuple[int, ...], outs: Sequence[Any]) -> tuple[int, ...]:
-    """The shape of a call whose results may be larger than what its operands broadcast to."""
-    for out in outs:
-        if isinstance(out, np.ndarray) and len(out.shape) >= len(shape):
-            fits = zip(reversed(out.shape), reversed(shape), strict=False)
-            if all(n in (1, m) for m, n in fits):
-                shape = out.shape
-    return shape
 
 
 def elementwise(
@@ -141,10 +145,10 @@ def elementwise(
     shapes = {n: np.shape(v) for n, v in named.items()}
     if where is not True:
         shapes["where"] = np.shape(where)
-    shape = broadcast_shape(op, shapes)
-    shape = grown(shape, given_outs)
+    shape = grown(broadcast_shape(op, shapes), given_outs)
     outs = [None if o is None else target(op, o, shape, kind, casting) for o in given_outs]
-    results = [np.empty(shape, kind) for _ in outs]
+    sources = [a for a, _ in given]
+    results = [into(o if where is True else None, shape, kind, sources) for o in outs]
     numbers = [] if grouped else [float(p) for p in parameters]
 
     def compute(work: Work, operands: list[Array], _: Piece) -> None:
@@ -221,10 +225,12 @@ def rows(call: RowCall) -> Any:
     wanted = call.target
     if wanted is not None:
         wanted = target(op.name, wanted, shape, dtype, call.casting)
+    sources = list(arrays.values())
     if call.where is not True:
         mask = check_mask(op.name, call.where, x.shape)
+        sources.append(mask)
         inputs[MASK.name], is_row[MASK.name] = (laid(mask, True), np.dtype(bool)), True
-    made = np.empty(shape, dtype)
+    made = into(wanted, shape, dtype, sources)
     lead = lead or (1,)
     staged = [
         Operand(padded(a, len(lead) + is_row[n]), kind)

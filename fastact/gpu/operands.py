@@ -61,6 +61,16 @@ def broadcast_shape(op: str, shapes: dict[str, tuple[int, ...]]) -> tuple[int, .
         raise ValueError(f"{op}: shapes do not broadcast: {listed}") from None
 
 
+def grown(shape: tuple[int, ...], outs: Iterable[Any]) -> tuple[int, ...]:
+    """The shape of a call whose results may be larger than what its operands broadcast to."""
+    for out in outs:
+        own = tuple(getattr(out, "shape", ()))
+        fits = zip(reversed(own), reversed(shape), strict=False)
+        if len(own) >= len(shape) and all(n in (1, m) for m, n in fits):
+            shape = own
+    return shape
+
+
 def castable(source: str, target: str, casting: str) -> bool:
     """Whether NumPy's rule allows a conversion; it need not know bfloat16."""
     if source == target:

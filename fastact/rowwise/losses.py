@@ -379,8 +379,9 @@ LOSSES: tuple[Loss, ...] = (
         notes=(
             "The mean over probabilities is divided by the number of rows. A mean over nothing, "
             "all rows ignored or none there, is nan, its gradient 0. A nan among the logits of a "
-            "row that counts shows. On a GPU nothing waits for what is in arrays: a label out of "
-            "range makes the loss and the gradient of its row nan, and weights are not checked."
+            "row that counts shows. Nothing waits for what is in arrays that lie on a GPU: a label "
+            "out of range makes the loss and the gradient of its row nan, and weights are not "
+            "checked."
         ),
         stable_note=(
             "One pass over each row while it is in the cache: probabilities are stored only as "
