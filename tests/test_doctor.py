@@ -152,3 +152,16 @@ def test_on_this_machine(monkeypatch):
     assert result.exit_code in (0, 1)
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert {"vectors", "threads", "store", "numba", "TBB", "GPU"} <= set(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [("compiled", GOOD), ("in Python; fastact.torch.build() compiles them", NOTE)],
+)
+def test_torch_calls(monkeypatch, status, verdict):
+    monkeypatch.setattr(doctor.native, "status", lambda: status)
+    monkeypatch.setattr(doctor.native, "torch_folder", lambda: "there")
+    found = only(doctor.torch_calls)["PyTorch"]
+    assert found.verdict == verdict and (verdict == GOOD or "ft.build()" in found.mend)
+    monkeypatch.setattr(doctor.native, "torch_folder", lambda: None)
+    assert not only(doctor.torch_calls)

@@ -19,6 +19,7 @@ from rich.text import Text
 import fastact as fa
 from fastact.cli.options import Json, out, show_json
 from fastact.cli.storing import contents
+from fastact.interop.torch import native
 from fastact.measure import machine
 from fastact.runtime import state, store
 
@@ -250,6 +251,18 @@ def gpu() -> Iterator[Diagnosis]:
         yield Diagnosis("GPU", GOOD, f"driver for {name}, numba-cuda installed")
 
 
+def torch_calls() -> Iterator[Diagnosis]:
+    """Whether calls from PyTorch pass through Python."""
+    if native.torch_folder() is None:
+        return
+    found = native.status()
+    if found == native.COMPILED:
+        yield Diagnosis("PyTorch", GOOD, "calls are compiled")
+        return
+    mend = 'python -c "import fastact.torch as ft; ft.build()"'
+    yield Diagnosis("PyTorch", NOTE, f"calls are {found.partition(';')[0]}: 2 to 5 us each", mend)
+
+
 def busy() -> Iterator[Diagnosis]:
     """Other programs on the same processors."""
     load = machine.load() or 0.0
@@ -265,6 +278,7 @@ CHECKS: tuple[Callable[[], Iterator[Diagnosis]], ...] = (
     tbb,
     subnormals,
     gpu,
+    torch_calls,
     busy,
 )
 

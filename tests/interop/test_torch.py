@@ -197,6 +197,21 @@ def test_transforms():
     torch.testing.assert_close(made, ft.swish(x), rtol=0, atol=0)
 
 
+def test_many_gradients_at_once():
+    """The backward pass alone runs under vmap, of torch.func and of autograd."""
+    x = random(4).requires_grad_()
+    every = torch.eye(4, dtype=x.dtype)
+    for f in (ft.swish, ft.softmax):
+        expected = torch.autograd.functional.jacobian(f, x)
+        y = f(x)
+        (rows,) = torch.autograd.grad(y, x, every, retain_graph=True, is_grads_batched=True)
+        torch.testing.assert_close(rows, expected)
+        rows = torch.func.vmap(lambda dy: torch.autograd.grad(y, x, dy, retain_graph=True)[0])(  # noqa: B023
+            every
+        )
+        torch.testing.assert_close(rows, expected)
+
+
 def test_traced():
     """Tracing sees an operator, not a constant."""
     from torch.fx.experimental.proxy_tensor import make_fx

@@ -24,6 +24,7 @@ from test_torch import (  # noqa: E402, F401 - collected here, they meet the com
     test_gradcheck_of_rows,
     test_input_is_not_copied_or_written,
     test_integers_become_the_default_dtype,
+    test_many_gradients_at_once,
     test_meta_tensors_have_shapes_only,
     test_no_grad_and_detached,
     test_row_ops_are_those_of_the_array_functions,
@@ -210,16 +211,6 @@ def test_hooks_and_checkpoints(name):
     again = torch.utils.checkpoint.checkpoint(f, x, use_reentrant=False)
     assert not torch.equal(dx, expected)  # computed from what the hook gave back
     assert torch.equal(torch.autograd.grad(again, x, dy)[0], expected)
-
-
-def test_many_gradients_at_once():
-    """The backward pass alone runs under vmap."""
-    x = random(4).requires_grad_()
-    for f in (ft.swish, ft.softmax):
-        y = f(x)
-        rows = torch.func.vmap(lambda dy: torch.autograd.grad(y, x, dy, retain_graph=True)[0])  # noqa: B023
-        expected = torch.autograd.functional.jacobian(f, x)
-        torch.testing.assert_close(rows(torch.eye(4, dtype=x.dtype)), expected)
 
 
 def test_compiled_backward_pass():

@@ -27,6 +27,7 @@ from fastact.interop.torch.tensors import computed, floating
 
 modes_active = torch._C._len_torch_dispatch_stack
 transforms_active = torch._C._are_functorch_transforms_active
+is_batched = torch._C._functorch.is_legacy_batchedtensor  # by autograd.grad(is_grads_batched=True)
 is_compiling = torch.compiler.is_compiling
 from_numpy = torch.from_numpy
 is_grad_enabled = torch.is_grad_enabled
@@ -42,6 +43,7 @@ def is_plain(x: Tensor) -> bool:
         and (x.is_cpu or x.is_cuda)
         and not modes_active()
         and not transforms_active()
+        and not is_batched(x)
     )
 
 
@@ -53,7 +55,7 @@ def are_plain(tensors: Sequence[Tensor]) -> bool:
 
 def run(function: Callable[..., Any], name: str, like: Tensor, *given: Any, **axis: int) -> Tensor:
     """A function of arrays where the tensors are plain, else the operator of that name."""
-    if is_plain(like):
+    if all(is_plain(g) for g in given if isinstance(g, Tensor)):
         return computed(function, like, *given, **axis)
     operator = getattr(torch.ops.fastact, name)
     made: Tensor = operator(*given, *axis.values())
@@ -238,15 +240,9 @@ def quick(op: Elementwise) -> Callable[..., Tensor]:
         def backward(ctx: Any, dy: Tensor) -> Any:
             (x,) = ctx.saved_tensors
             parameters = ctx.parameters if len(ctx.needs_input_grad) > 1 else ()
-            if is_grad_enabled():
+            if is_grad_enabled() or not is_plain(dy):
                 dx = Backward.apply(op, dy, x, *parameters)
-            elif (
-                type(dy) is Tensor
-                and dy.is_cpu
-                and dy.dtype in native
-                and dy.ndim
-                and not dy.is_neg()
-            ):
+            elif dy.is_cpu and dy.dtype in native and dy.ndim and not dy.is_neg():
                 dx = from_numpy(backward(dy.numpy(), x.numpy(force=True), *parameters))
             else:
                 dx = computed(backward, x, dy, x, *parameters)
@@ -270,7 +266,7 @@ class QuickRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
         (kept,) = ctx.saved_tensors
-        if is_grad_enabled():
+        if is_grad_enabled() or not is_plain(dy):
             dx = BackwardRows.apply(ctx.op, dy, kept, ctx.dim)
         else:
             dx = computed(ctx.op.backward, kept, dy, kept, axis=ctx.dim)

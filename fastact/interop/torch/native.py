@@ -38,6 +38,8 @@ SOURCE = Path(__file__).with_name("native.cpp")
 COMPILERS = ("c++", "g++", "clang++")
 LIBRARIES = ("c10", "torch_cpu", "torch_python")
 
+COMPILED = "compiled"  # the status that all this is for
+
 Make = Callable[[], Any]
 Install = Callable[[Any], None]
 
@@ -80,7 +82,7 @@ def status() -> str:
     if _problem:
         return f"in Python: {_problem}"
     if _module is not None or store.get(object_name()) is not None:
-        return "compiled"
+        return COMPILED
     return "in Python; fastact.torch.build() compiles them"
 
 
