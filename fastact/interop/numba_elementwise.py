@@ -13,13 +13,23 @@ from typing import Any
 import numpy as np
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.np.numpy_support import from_dtype
 
 from fastact.activations.directions import Direction
 from fastact.activations.paired import Pointwise
 from fastact.compile.kernels import VECTOR_WIDTH
 from fastact.interop.addresses import elementwise_key
-from fastact.interop.numba_arrays import Operands, Result, broadcast, number, run
+from fastact.interop.numba_arrays import (
+    Operands,
+    Result,
+    any_of,
+    broadcast,
+    fail_if,
+    number,
+    run,
+    strided,
+)
 from fastact.interop.numba_typing import (
     UNKNOWN,
     Call,
@@ -33,7 +43,7 @@ from fastact.interop.numba_typing import (
     refuse,
 )
 
-OPTIONS = {"out": None, "where": True, "dtype": None, "casting": "same_kind", "wrt": "x"}
+OPTIONS = {"where": True, "dtype": None, "casting": "same_kind", "wrt": "x"}
 
 
 def resolver(record: Pointwise, direction: Direction) -> Resolve:
@@ -51,6 +61,13 @@ def resolver(record: Pointwise, direction: Direction) -> Resolve:
                 float_of(name, p.name, given[p.name])
             else:
                 constants[p.name] = value
+        out = given.get("out", types.none)
+        if given_value(out) is not None:
+            if not is_array(out) or len(direction.outputs) > 1 or direction.results:
+                few = "is not available inside compiled code for several results"
+                one = f"must be an array, got {out}"
+                raise TypingError(f"{name}: out= {one if not is_array(out) else few}")
+            return array_call(record, direction, operands, constants, out)
         if any(map(is_array, operands.values())):
             return array_call(record, direction, operands, constants)
         return scalar_call(record, direction, operands, constants)
@@ -182,17 +199,34 @@ class Summed:
         return found
 
 
+def check_out(name: str, out: Any, dtype: np.dtype[Any], axes: int) -> None:
+    right = out.mutable and out.aligned and (out.dtype, out.ndim) == (from_dtype(dtype), axes)
+    if not right:
+        raise TypingError(
+            f"{name}: out must be a writeable array of {dtype} with {axes} dimensions, got {out}"
+        )
+
+
+def fail_unless_equal(
+    context: Any, builder: Any, shape: list[Any], wanted: list[Any], name: str
+) -> None:
+    bad = [builder.icmp_signed("!=", a, b) for a, b in zip(shape, wanted, strict=True)]
+    message = f"{name}: out must have the shape of the result"
+    fail_if(context, builder, any_of(builder, bad), ValueError, message)
+
+
 def array_call(
     record: Pointwise,
     direction: Direction,
     operands: dict[str, Any],
     constants: dict[str, float],
+    out: Any = None,
 ) -> Call:
     """A call with arrays among its operands: the library's own loop."""
     name = record.name + direction.suffix
     shaping = {a: t for a, t in operands.items() if a in direction.arrays or is_array(t)}
     dtype = common(name, shaping)
-    axes = max(t.ndim for t in operands.values() if is_array(t))
+    axes = max([t.ndim for t in operands.values() if is_array(t)], default=0)
     # a ufunc makes a scalar of a result without axes, and so does Numba's np.exp
     one = array_type(dtype, axes, result_layout(list(operands.values()), axes))
     one = one if axes else from_dtype(dtype)
@@ -202,6 +236,9 @@ def array_call(
     defaults = all(constants.get(p.name) == p.default for p in record.parameters)
     key = elementwise_key(record.name, direction.name, dtype.name, defaults)
     taken = {a: t if is_array(t) else plain(t) for a, t in operands.items()}
+    if out is not None:
+        check_out(name, out, dtype, axes)
+        taken["out"] = one = out
 
     def lower(context: Any, builder: Any, args: Any) -> Any:
         values = dict(zip(taken, args, strict=True))
@@ -214,6 +251,13 @@ def array_call(
                 value = context.get_constant(from_dtype(dtype), float(constants[p.name]))
                 inputs.append(number(builder, value))
         shape = broadcast(context, builder, inputs, f"{name}: shapes do not broadcast")
+        if out is not None:
+            target = strided(context, builder, out, values["out"])
+            fail_unless_equal(context, builder, target.shape, shape, name)
+            run(context, builder, key, shape, [*inputs, target])
+            call.release()
+            context.nrt.incref(builder, out, values["out"])
+            return values["out"]
         results = [Result(context, builder, one, shape) for _ in range(outputs)]
         run(context, builder, key, shape, [*inputs, *(r.operand for r in results)])
         call.release()

@@ -168,6 +168,26 @@ def test_arrays_of_any_layout(x):
         assert found.strides == exact.strides or 0 in x.strides or x.size < 2 or x.ndim == 3
 
 
+def test_results_in_arrays_that_are_given():
+    """By name or by place; in place; into a view."""
+
+    @njit
+    def into(x, b, out, rows):
+        fa.gelu(x, out=out)
+        fa.swiglu(x, b, 1.5, rows[::2])
+        return fa.elu_backward(x, x, alpha=0.5, out=x)
+
+    x, b = X.copy(), X[0].copy()
+    out, rows = np.empty_like(X), np.zeros((2 * len(X), X.shape[1]), X.dtype)
+    assert into(x, b, out, rows) is not out
+    ops.assert_same_bits(out, fa.gelu(X))
+    ops.assert_same_bits(rows[::2], fa.swiglu(X, b, 1.5))
+    assert not rows[1::2].any()
+    ops.assert_same_bits(x, fa.elu_backward(X, X, 0.5))
+    with pytest.raises(ValueError, match="gelu: out must have the shape of the result"):
+        into(X, b, out[1:], rows)
+
+
 def test_fields_of_records():
     """They lie where no number of their size may; converted ones too."""
     records = np.zeros(5, [("a", "i1"), ("b", "f8"), ("c", "f4")])
@@ -467,6 +487,14 @@ def errors():
         return fa.softmax(np.zeros((3, 3)), 0.5)
 
     @njit
+    def target():
+        return fa.gelu(np.zeros(3), out=np.zeros(3, np.float32))
+
+    @njit
+    def targets():
+        return fa.gelu_value_and_grad(np.zeros(3), out=np.zeros(3))
+
+    @njit
     def partials():
         return fa.swish_backward(1.0, 1.0, wrt="beta")
 
@@ -489,6 +517,8 @@ def errors():
     )
     yield unknown, r"swish: got an unexpected keyword argument 'alpha'; called as swish\(float64"
     yield masked, r"swish: where= is not available inside compiled code; called as swish\(array"
+    yield target, r"gelu: out must be a writeable array of float64 with 1 dimensions, got array"
+    yield targets, r"gelu_value_and_grad: out= is not available inside compiled code for several"
     yield partials, r"swish_backward: wrt= is not available inside compiled code"
     yield axis, r"softmax: axis must be an integer, got float64; called as softmax\(array"
     yield number, r"softmax: x must be an array with 1 dimensions, got float64"
