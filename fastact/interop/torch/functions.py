@@ -3,7 +3,8 @@
 What a call costs was measured on 16 elements (bench/adapters.py): an operator that is registered
 from Python takes 9 us, `torch.autograd.Function` at least 2 us, to which tensors becoming arrays
 and arrays becoming tensors add 1 us on the way there and 1 us on the way back; a tensor that needs
-no gradient is computed without it. PyTorch's own functions take 1 us, and 1.5 us where they record.
+no gradient is computed without it. PyTorch's own functions take 1 us, and 1.5 us where they record;
+the compiled calls of `native` 0.5 us and 1 us; once built they stand in front of all this.
 """
 
 from __future__ import annotations
