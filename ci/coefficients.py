@@ -155,6 +155,7 @@ EXPONENTIAL = "fastact.numerics.exponential"
 LOGARITHM = "fastact.numerics.logarithm"
 HYPERBOLIC = "fastact.numerics.hyperbolic"
 ERROR_FUNCTION = "fastact.numerics.error_function"
+MISH_TABLES = "fastact.numerics.mish_tables"
 CUBIC_TABLES = "fastact.numerics.cubic_tables"
 HYPERBOLIC_TABLES = "fastact.numerics.hyperbolic_tables"
 GAUSSIAN_TABLES = "fastact.numerics.gaussian_tables"
@@ -375,12 +376,16 @@ class Pieces:
     bend: float
     degree: int
     about: tuple[mp.mpf, ...]
+    negative: int = 0  # pieces below 0: the last ones
 
     def ends(self, k: int) -> tuple[mp.mpf, mp.mpf]:
         def where(value: mp.mpf) -> mp.mpf:
             root = mp.sqrt(mp.mpf(self.slope) ** 2 + 4 * self.bend * value)
             return 2 * value / (self.slope + root)
 
+        if self.negative:
+            k -= ENTRIES * (k >= ENTRIES - self.negative)
+            return (k - mp.mpf(0.5)) / self.slope, (k + mp.mpf(0.5)) / self.slope
         return where(max(mp.mpf(0), k - mp.mpf(0.5))), where(k + mp.mpf(0.5))
 
     def centre(self, k: int) -> mp.mpf:
@@ -426,8 +431,8 @@ class Pieces:
         used = np.float32(rows).astype(float).T.tolist()
         for k, (centre, *coefficients) in enumerate(used):
             low, high = self.ends(k)
-            for n in range(1, 40):
-                x = low + (high - low) * n / 40
+            for n in range(1, 40):  # not at 0, where a target may be 0
+                x = low + (high - low) * (n + mp.mpf("0.01")) / 40
                 exact = self.target(x)
                 worst = max(worst, abs(mp.polyval(coefficients, x - centre) / exact - 1))
         return float(worst / np.finfo(np.float32).epsneg)
@@ -469,6 +474,27 @@ def tanh_difference_over_cube(a: mp.mpf) -> mp.mpf:
     return (a - mp.tanh(a)) / a**3
 
 
+def mish(x: mp.mpf) -> mp.mpf:
+    return x * mp.tanh(mp.log1p(mp.exp(x)))
+
+
+def mish_slope(x: mp.mpf) -> mp.mpf:
+    t = mp.tanh(mp.log1p(mp.exp(x)))
+    return t + x * (1 - t * t) / (1 + mp.exp(-x))
+
+
+MISH_ROOT = mp.findroot(mish_slope, -1.19)
+
+
+def even_pieces(
+    module: str, name: str, target: Real, degree: int, about: tuple[mp.mpf, ...] = ()
+) -> Pieces:
+    """A table whose pieces are equally long, from where its module says that it begins."""
+    there = importlib.import_module(module)
+    below = round(-getattr(there, "LOWEST", 0.0) * there.STEPS)
+    return Pieces(module, name, target, there.STEPS, 0.0, degree, about, below)
+
+
 def pieces_of(
     module: str, name: str, target: Real, degree: int, about: tuple[mp.mpf, ...] = (mp.mpf(0),)
 ) -> Pieces:
@@ -483,6 +509,8 @@ PIECES = (
     pieces_of(CUBIC_TABLES, "TAIL", cubic_tail, 6),
     pieces_of(CUBIC_TABLES, "SLOPE", cubic_slope, 6, (mp.mpf(0), CUBIC_ROOT)),
     pieces_of(HYPERBOLIC_TABLES, "DIFFERENCE", tanh_difference_over_cube, 5, ()),
+    even_pieces(MISH_TABLES, "MISH", mish, 7, (mp.mpf(0),)),
+    even_pieces(MISH_TABLES, "SLOPE", mish_slope, 7, (mp.mpf(0), MISH_ROOT)),
 )
 
 

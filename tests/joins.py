@@ -95,6 +95,7 @@ PRIMITIVES = {
     "ishl": lambda a, n: note(np.left_shift(a, n)),
     "ishr": lambda a, n: note(np.right_shift(a, n)),
     "pieces": pieces,
+    "pieces_linear_last": pieces,  # in the same pieces
     "rarely": select,
 }
 

@@ -35,17 +35,19 @@ WIDE = ('"prefer-vector-width"="512"', '"min-legal-vector-width"="512"')
 
 
 class TableWalk(Walk):
-    """A source with `pieces` and `rarely`, for LANES elements or for one."""
+    """A source with `pieces`, its like, and `rarely`, for LANES elements or for one."""
 
     def called(self, node: ast.Call) -> list[Any]:
         assert isinstance(node.func, ast.Name)
         function = self.resolve(node.func.id)
         if isinstance(function, Primitive) and function.__name__ == "rarely":
             return [self.rarely(*node.args)]
-        if isinstance(function, Primitive) and function.__name__ == "pieces":
+        if isinstance(function, Primitive) and function.__name__ in PIECES:
             x, index, table = node.args
             assert isinstance(table, ast.Name)
-            return [self.pieces(self.value(x), self.value(index), self.resolve(table.id))]
+            value, number = self.value(x), self.value(index)
+            rows = [self.lookup(row, number) for row in self.resolve(table.id)]
+            return [PIECES[function.__name__](self, value, *rows)]
         return super().called(node)
 
     def rarely(self, condition: ast.expr, a: ast.expr, b: ast.expr) -> Any:
@@ -65,12 +67,20 @@ class TableWalk(Walk):
         name = f"llvm.vector.reduce.or.v{self.target.lanes}i1"
         return intrinsic(self.builder, name, ir.IntType(1), [condition])
 
-    def pieces(self, x: Any, index: Any, table: tuple[tuple[float, ...], ...]) -> Any:
-        centre, value, *rest = (self.lookup(row, index) for row in table)
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        return self.float_intrinsic("fma", [a, b, c])
+
+    def pieces(self, x: Any, centre: Any, value: Any, *rest: Any) -> Any:
         d = self.builder.fsub(x, centre)
         for c in rest:
-            value = self.float_intrinsic("fma", [value, d, c])
+            value = self.fma(value, d, c)
         return value
+
+    def pieces_linear_last(self, x: Any, centre: Any, *coefficients: Any) -> Any:
+        *upper, linear, constant = coefficients
+        d = self.builder.fsub(x, centre)
+        value = self.fma(self.builder.fmul(d, d), self.pieces(x, centre, *upper), constant)
+        return self.fma(d, linear, value)
 
     def lookup(self, row: tuple[float, ...], index: Any) -> Any:
         """Entry index modulo ENTRIES of a row, for each lane."""
@@ -84,6 +94,9 @@ class TableWalk(Walk):
         chosen = builder.and_(builder.extract_element(index, INDEX(0)), INDEX(ENTRIES - 1))
         entry = self.target.load(builder.add(chosen, INDEX(first)), FLOAT)
         return builder.insert_element(ir.Constant(kind, ir.Undefined), entry, INDEX(0))
+
+
+PIECES = {f.__name__: f for f in (TableWalk.pieces, TableWalk.pieces_linear_last)}
 
 
 class Constants(Vectors):

@@ -181,5 +181,10 @@ def pieces(x, index, table):
 
 
 @Primitive
+def pieces_linear_last(x, index, table):
+    """The same, the linear term added last: near a zero of the function that is the whole value."""
+
+
+@Primitive
 def rarely(condition, a, b):
     """a where condition holds, else b; a is computed only if one of the lanes needs it."""
