@@ -78,6 +78,34 @@ def test_opcheck(op, arrays, numbers):
         assert set(found.values()) == {"SUCCESS"}
 
 
+@fused
+def test_a_jacobian_in_one_backward_pass(op, arrays, numbers):
+    """autograd's own vmap, over a batch of gradients."""
+    jacobian = torch.autograd.functional.jacobian
+
+    def f(*given):
+        return getattr(ft, op.name)(*given, *numbers)
+
+    given = tuple(tensors(arrays))
+    for got, right in zip(jacobian(f, given, vectorize=True), jacobian(f, given), strict=True):
+        torch.testing.assert_close(got, right)
+
+
+@pytest.mark.parametrize("f", [ft.swiglu, ft.bias_gelu, ft.prelu, torch.ops.fastact.swiglu])
+def test_an_array_made_from_the_other(f):
+    """Its partial is counted once, whichever way a gradient takes."""
+    jacobian = torch.autograd.functional.jacobian
+
+    def both(t):
+        return f(t, 2 * t)
+
+    x = torch.tensor(samples.FUSED[0][1][0])
+    right = jacobian(both, x)
+    torch.testing.assert_close(jacobian(both, x, create_graph=True).detach(), right)
+    torch.testing.assert_close(jacobian(both, x, vectorize=True), right)
+    torch.autograd.gradgradcheck(both, x.requires_grad_())
+
+
 def test_causal_softmax_keeps_its_output():
     """As PyTorch's softmax does: the input can be freed, or is another op's to keep."""
     x = torch.tensor(samples.FUSED[0][1][0]).requires_grad_()

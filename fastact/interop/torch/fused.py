@@ -21,6 +21,7 @@ from fastact.interop.torch.functions import (
     check_dim,
     function,
     is_grad_enabled,
+    is_plain,
     row_function,
     transforms_functions,
 )
@@ -135,7 +136,11 @@ def again(op: Fused, dy: Tensor, *given: Any) -> tuple[Any, ...]:
     """The partials in differentiable steps, from what is kept."""
     if op.compose_from_output:
         return op.compose_from_output(TorchLibrary, dy, *given)
-    return differentiable(compose(op, *given), split(op, given)[0], dy)
+    tensors, numbers = split(op, given)
+    with torch.enable_grad():
+        # views, for one tensor may have been made from another: the partials are those of the op
+        tensors = tuple(t.view_as(t) for t in tensors)
+        return differentiable(compose(op, *tensors, *numbers), tensors, dy)
 
 
 class Eager(torch.autograd.Function):
@@ -151,7 +156,8 @@ class Eager(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-        way = again if is_grad_enabled() else backward
+        # a batch of gradients, that of autograd's vectorised Jacobians, is no plain tensor
+        way = again if is_grad_enabled() or not is_plain(dy) else backward
         partials = way(ctx.op, dy, *ctx.saved_tensors, *ctx.numbers)
         return None, *partials, *(None for _ in ctx.numbers)
 
