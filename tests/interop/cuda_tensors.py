@@ -162,8 +162,13 @@ def called(node: Any, gradients: list[Any]) -> list[Any]:
     return [next(wanted) if following else None for following, _ in node.next_functions]
 
 
-def backward(outputs: Any, gradients: Any, create_graph: bool = False) -> dict[int, torch.Tensor]:
-    """What autograd's engine does: the gradients of the leaves, by their `id`.
+def place_of(t: torch.Tensor) -> tuple[Any, int]:
+    """Where a tensor stands in the graph: by its node, a leaf by the tensor itself."""
+    return (t.grad_fn, t.output_nr) if t.grad_fn is not None else (id(t), 0)
+
+
+def backward(outputs: Any, gradients: Any, create_graph: bool) -> dict[tuple[Any, int], Any]:
+    """What autograd's engine does: the gradients by their place in the graph.
 
     PyTorch's engine asks for an accelerator, which a build for the CPU has not.
     """
@@ -175,7 +180,7 @@ def backward(outputs: Any, gradients: Any, create_graph: bool = False) -> dict[i
                 visit(following)
             order.append(node)
 
-    leaves: dict[int, torch.Tensor] = {}
+    found: dict[tuple[Any, int], Any] = {}
     given: dict[Any, dict[int, torch.Tensor]] = {}
 
     def give(node: Any, place: int, gradient: Any) -> None:
@@ -192,14 +197,16 @@ def backward(outputs: Any, gradients: Any, create_graph: bool = False) -> dict[i
             if own is None:
                 continue
             if hasattr(node, "variable"):
-                leaves[id(node.variable)] = own[0].sum_to_size(node.variable.shape)
+                leaf = node.variable
+                found[id(leaf), 0] = own[0].sum_to_size(leaf.shape)
                 continue
             shapes = [metadata.shape for metadata in node._input_metadata]
             summed = [own[k].sum_to_size(s) if k in own else None for k, s in enumerate(shapes)]
+            found |= {(node, k): gradient for k, gradient in enumerate(summed)}
             made = called(node, summed)
             for (following, place), gradient in zip(node.next_functions, made, strict=True):
                 give(following, place, gradient)
-    return leaves
+    return found
 
 
 def grad(
@@ -209,10 +216,10 @@ def grad(
     create_graph: bool = False,
     **_: Any,
 ) -> tuple[Any, ...]:
-    """`torch.autograd.grad`; inputs that are no leaves are not looked for."""
+    """`torch.autograd.grad`."""
     several = lambda value: (value,) if isinstance(value, torch.Tensor) else tuple(value)  # noqa: E731
     found = backward(several(outputs), several(grad_outputs), create_graph)
-    return tuple(found.get(id(t)) for t in several(inputs))
+    return tuple(found.get(place_of(t)) for t in several(inputs))
 
 
 @pytest.fixture(params=["eager", "operators"])
