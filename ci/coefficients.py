@@ -160,6 +160,7 @@ CUBIC_TABLES = "fastact.numerics.cubic_tables"
 HYPERBOLIC_TABLES = "fastact.numerics.hyperbolic_tables"
 GAUSSIAN_TABLES = "fastact.numerics.gaussian_tables"
 LOGSUM = "fastact.numerics.logsum"
+SOFTPLUS_TABLE = "fastact.numerics.softplus_table"
 SMOOTH = "fastact.activations.smooth"
 RECIPROCAL = "fastact.numerics.reciprocal"
 EXACT = "fastact.numerics.exact"
@@ -495,6 +496,10 @@ def even_pieces(
     return Pieces(module, name, target, there.STEPS, 0.0, degree, about, below)
 
 
+def softplus_tail(a: mp.mpf) -> mp.mpf:
+    return mp.log1p(mp.exp(-a))
+
+
 def pieces_of(
     module: str, name: str, target: Real, degree: int, about: tuple[mp.mpf, ...] = (mp.mpf(0),)
 ) -> Pieces:
@@ -509,6 +514,7 @@ PIECES = (
     pieces_of(CUBIC_TABLES, "TAIL", cubic_tail, 6),
     pieces_of(CUBIC_TABLES, "SLOPE", cubic_slope, 6, (mp.mpf(0), CUBIC_ROOT)),
     pieces_of(HYPERBOLIC_TABLES, "DIFFERENCE", tanh_difference_over_cube, 5, ()),
+    even_pieces(SOFTPLUS_TABLE, "TAIL", softplus_tail, 5),
     even_pieces(MISH_TABLES, "MISH", mish, 7, (mp.mpf(0),)),
     even_pieces(MISH_TABLES, "SLOPE", mish_slope, 7, (mp.mpf(0), MISH_ROOT)),
 )

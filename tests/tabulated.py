@@ -10,3 +10,6 @@ SCALARS = [
 ]
 OPS = {op for op, _ in SCALARS}
 OPS |= {name for name, record in PAIRED.items() if record.activation.name in OPS}
+
+# The tests that compare an op on a GPU with what the CPU computes
+BESIDE_A_GPU = ("test_cuda_in_kernels.py", "test_cuda_paired.py", "test_ptx_elementwise.py")

@@ -7,7 +7,9 @@ from fastact.numerics.language import (
     fma,
     from_bits,
     iadd,
+    pieces,
     polynomial,
+    rarely,
     scalar,
     select,
 )
@@ -31,12 +33,20 @@ from fastact.numerics.logistic import (
     slope_part,
 )
 from fastact.numerics.logsum import log1mexp, log1p_exp, reciprocal_expm1
+from fastact.numerics.pieces import step_of
+from fastact.numerics.softplus_table import END, STEPS, TAIL
 
 LARGEST = ByDtype(3.4028235e38, 1.7976931348623157e308)
 
 
 @scalar
-def softplus_forward(x, beta):
+def near_tail(a):
+    """log(1 + exp(-a)) up to END"""
+    return pieces(a, step_of(a, STEPS), TAIL)
+
+
+@scalar
+def softplus(x, beta):
     z, low, outside = product(beta, x)
     s, rest, c, p = log1p_exp(z, low)
     line = select(x > 0.0, x, 0.0)
@@ -52,6 +62,26 @@ def softplus_forward(x, beta):
     c_over = c * reciprocal
     rest = fma(fma(c, reciprocal, -c_over), p, rest)
     return select(outside, line, fma(s, r, fma(c_over, p, rest)))
+
+
+@scalar
+def softplus_forward(x, beta):
+    return softplus(x, beta)
+
+
+@softplus_forward.by_tables
+def softplus_forward_by_tables(x, beta):
+    z, low, _ = product(beta, x)
+    tail = near_tail(at_most(z, END))
+    # what rounding took from z: for small ones the derivative is not quite -tail, but then it is
+    # far below the last digit
+    tail = fma(tail, -low, tail)
+    reciprocal = 1.0 / beta
+    lost = reciprocal * fma(-reciprocal, beta, 1.0)
+    near = fma(tail, reciprocal, fma(tail, lost, select(x > 0.0, x, 0.0)))
+    # no table for large negative z, nor for a beta whose reciprocal is no normal number
+    far = select(beta < NORMAL, HIGHEST, select(beta > 1.0 / NORMAL, HIGHEST, z))
+    return rarely(select(x > 0.0, 0.0, far) > END, softplus(x, beta), near)
 
 
 @scalar
@@ -78,9 +108,20 @@ def softplus_grad_from_output(y, beta):
 
 
 @scalar
-def log_sigmoid_forward(x):
+def log_sigmoid(x):
     s, rest, c, p = log1p_exp(at_most(abs(x), HIGHEST), 0.0)
     return fma(-UNIT, s, fma(-c, p, fma(-UNIT, rest, select(x < 0.0, x, 0.0))))
+
+
+@scalar
+def log_sigmoid_forward(x):
+    return log_sigmoid(x)
+
+
+@log_sigmoid_forward.by_tables
+def log_sigmoid_forward_by_tables(x):
+    near = select(x < 0.0, x, -0.0) - near_tail(at_most(abs(x), END))
+    return rarely(x > END, log_sigmoid(x), near)
 
 
 @scalar

@@ -39,17 +39,17 @@ def module_of(function: Callable[..., Any], signature: Any, symbol: str) -> Any:
     text = compiled._library.get_llvm_str()
     module = llvm.parse_assembly(without_references(text))
     for f in module.functions:
-        if not f.is_declaration:
-            if f.name == compiled._wrapper_name:
-                f.name = symbol
-                f.linkage = "external"
-            else:
-                f.linkage = "internal"
-    for v in module.global_variables:
-        if not v.is_declaration:
-            v.linkage = "internal"
+        if f.name == compiled._wrapper_name:
+            f.name = symbol
+            f.linkage = "external"
+        # what is internal may lose arguments, which a scalar's vector forms then still take
+        elif not f.is_declaration and NAMES not in f.name:
+            f.linkage = "internal"
     if NAMES in text:
         inline_tabulated(module)
+    for v in (*module.functions, *module.global_variables):
+        if not v.is_declaration and v.name != symbol:
+            v.linkage = "internal"
     return module
 
 
