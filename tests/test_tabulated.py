@@ -92,6 +92,13 @@ def run_without_tables(*arguments):
     return report
 
 
+def test_the_readme_names_them():
+    """All of them, and no other."""
+    text = (TESTS.parent / "README.md").read_text(encoding="utf-8")
+    (sentence,) = re.findall(r"\* Where the processor looks.*?float32", text, re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", sentence)) == {op for op, _ in SCALARS}
+
+
 NAMED = " or ".join(sorted(OPS))
 
 
