@@ -40,7 +40,7 @@ from mpmath import mp
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from sweep import CHUNKS, Function, Sweep, Tally, Workers
 
-from fastact.compile.loading import tables_in_registers
+from fastact.compile.tabulated import tables_in_registers
 from fastact.registry import RECORDS
 
 TABLE = judge.ROOT / "ci" / "accuracy.json"

@@ -22,7 +22,7 @@ def pytest_runtest_setup(item):
     from tabulated import BESIDE_A_GPU, OPS
 
     if item.path.name in BESIDE_A_GPU and "[" in item.name:
-        from fastact.compile.loading import tables_in_registers
+        from fastact.compile.tabulated import tables_in_registers
 
         named = set(re.findall(r"\w+", item.name.partition("[")[2]))
         if named & OPS and tables_in_registers():

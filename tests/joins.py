@@ -15,8 +15,8 @@ import numpy as np
 
 import fastact as fa
 from fastact.activations.directions import DIRECTIONS, program
-from fastact.compile.loading import tables_in_registers
 from fastact.compile.specialize import INTEGER, Target, rewrite, specialize
+from fastact.compile.tabulated import tables_in_registers
 from fastact.numerics.language import Scalar
 
 WORD = {"float32": np.uint32, "float64": np.uint64}

@@ -18,8 +18,8 @@ from numba import njit
 
 from fastact.compile.abi import FIXED
 from fastact.compile.build import kernel_module
-from fastact.compile.loading import tables_in_registers, target_machine
-from fastact.compile.tabulated import NAMES
+from fastact.compile.loading import target_machine
+from fastact.compile.tabulated import NAMES, tables_in_registers
 
 TESTS = Path(__file__).parent
 tabulated = pytest.mark.parametrize(("op", "direction"), SCALARS)
@@ -79,11 +79,38 @@ def test_loops_of_any_vector_width_look_up(op, direction):
         assert alone(one) == function(one)
 
 
+@with_tables
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"NUMBA_CPU_NAME": "generic"},
+        {"NUMBA_ENABLE_AVX": "0"},
+        {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"},
+    ],
+    ids=str,
+)
+def test_no_tables_in_code_for_lesser_processors(settings):
+    """LLVM would end the process."""
+    code = """
+        import numba, numpy as np, fastact as fa
+        @numba.njit
+        def loop(x):
+            y = np.empty_like(x)
+            for i in range(x.size):
+                y[i] = fa.gelu(x[i])
+            return y
+        x = np.linspace(-9, 9, 100, dtype=np.float32)
+        assert np.array_equal(loop(x), fa.gelu(x))
+        print("done")
+    """
+    assert children.run(code, settings).strip() == "done"
+
+
 def run_without_tables(*arguments):
     """Tests in a process that computes what processors without such registers do."""
     code = f"""
         import pytest
-        from fastact.compile.loading import tables_in_registers
+        from fastact.compile.tabulated import tables_in_registers
         assert not tables_in_registers()
         raise SystemExit(pytest.main(["-q", "-p", "no:cacheprovider", *{arguments!r}]))
     """

@@ -14,9 +14,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastact.compile.loading import tables_in_registers
 from fastact.compile.specialize import Target
-from fastact.compile.tabulated import tabulated
+from fastact.compile.tabulated import tables_in_registers, tabulated
 
 
 def llvm_function(name: str, arity: int) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from functools import lru_cache
 from typing import Any
 
@@ -40,15 +39,6 @@ def cpu_name() -> str:
 def cpu_features() -> str:
     """The processor's features in LLVM's notation, in a fixed order."""
     return str(llvm.get_host_cpu_features().flatten())
-
-
-@lru_cache(maxsize=1)
-def tables_in_registers() -> bool:
-    """Whether scalars are compiled that look tables up in registers, as AVX-512 can.
-
-    FASTACT_TABLES=0 turns them off: the processor then runs what others do.
-    """
-    return "+avx512f" in cpu_features().split(",") and os.environ.get("FASTACT_TABLES") != "0"
 
 
 @lru_cache(maxsize=1)

@@ -13,12 +13,15 @@ from __future__ import annotations
 import ast
 import hashlib
 import math
+import os
 from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import config
 from numba.extending import intrinsic as numba_intrinsic
 
+from fastact.compile.loading import cpu_features
 from fastact.compile.vectors import Vectors, Walk, intrinsic, parameters
 from fastact.numerics.language import Primitive, Scalar
 
@@ -32,6 +35,18 @@ USED = "llvm.compiler.used"
 # No memory is read but constants; the result depends on the arguments alone.
 PURE = ("memory(none)", "nounwind", "willreturn")
 WIDE = ('"prefer-vector-width"="512"', '"min-legal-vector-width"="512"')
+
+
+def tables_in_registers() -> bool:
+    """Whether scalars are compiled that look tables up in registers, as AVX-512 can.
+
+    Not where Numba has been told to make code for less than this processor: LLVM ends the process
+    when it is given an instruction that its target lacks. FASTACT_TABLES=0 turns them off, too: the
+    processor then runs what others do.
+    """
+    features = cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    wanted = config.ENABLE_AVX and os.environ.get("FASTACT_TABLES") != "0"
+    return bool(wanted) and "+avx512f" in features.split(",")
 
 
 class TableWalk(Walk):
