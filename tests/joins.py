@@ -100,15 +100,17 @@ PRIMITIVES = {
 }
 
 
+# Inside a source that looks tables up, scalars are their plain selves
+PLAIN = Target("plain", PRIMITIVES, lambda function: function)
+
+
 def tabulated(source: Scalar) -> Any:
     """The source that the library runs where the processor looks tables up."""
     assert source.tables is not None
-    return rewrite(source.tables, "float32", WATCHED)
+    return rewrite(source.tables, "float32", PLAIN)
 
 
-WATCHED = Target(
-    "watched", PRIMITIVES, lambda function: function, tabulated if tables_in_registers() else None
-)
+WATCHED = Target("watched", PRIMITIVES, PLAIN.jit, tabulated if tables_in_registers() else None)
 
 
 def decisions(source: Scalar, dtype: str, x: Any, parameters: tuple[float, ...]) -> Any:

@@ -46,7 +46,7 @@ def near_tail(a):
 
 
 @scalar
-def softplus(x, beta):
+def softplus_forward(x, beta):
     z, low, outside = product(beta, x)
     s, rest, c, p = log1p_exp(z, low)
     line = select(x > 0.0, x, 0.0)
@@ -64,11 +64,6 @@ def softplus(x, beta):
     return select(outside, line, fma(s, r, fma(c_over, p, rest)))
 
 
-@scalar
-def softplus_forward(x, beta):
-    return softplus(x, beta)
-
-
 @softplus_forward.by_tables
 def softplus_forward_by_tables(x, beta):
     z, low, _ = product(beta, x)
@@ -81,7 +76,7 @@ def softplus_forward_by_tables(x, beta):
     near = fma(tail, reciprocal, fma(tail, lost, select(x > 0.0, x, 0.0)))
     # no table for large negative z, nor for a beta whose reciprocal is no normal number
     far = select(beta < NORMAL, HIGHEST, select(beta > 1.0 / NORMAL, HIGHEST, z))
-    return rarely(select(x > 0.0, 0.0, far) > END, softplus(x, beta), near)
+    return rarely(select(x > 0.0, 0.0, far) > END, softplus_forward(x, beta), near)
 
 
 @scalar
@@ -108,20 +103,15 @@ def softplus_grad_from_output(y, beta):
 
 
 @scalar
-def log_sigmoid(x):
+def log_sigmoid_forward(x):
     s, rest, c, p = log1p_exp(at_most(abs(x), HIGHEST), 0.0)
     return fma(-UNIT, s, fma(-c, p, fma(-UNIT, rest, select(x < 0.0, x, 0.0))))
-
-
-@scalar
-def log_sigmoid_forward(x):
-    return log_sigmoid(x)
 
 
 @log_sigmoid_forward.by_tables
 def log_sigmoid_forward_by_tables(x):
     near = select(x < 0.0, x, -0.0) - near_tail(at_most(abs(x), END))
-    return rarely(x > END, log_sigmoid(x), near)
+    return rarely(x > END, log_sigmoid_forward(x), near)
 
 
 @scalar

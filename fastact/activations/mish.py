@@ -47,7 +47,7 @@ def mish_parts(x):
 
 
 @scalar
-def mish(x):
+def mish_forward(x):
     a, s, t, e, w, rest = mish_parts(x)
     negative = x < 0.0
     linear = select(negative, e, 0.0)
@@ -60,20 +60,15 @@ def mish(x):
     return select(negative, -UNIT * below, fma(-a, q + low, x))
 
 
-@scalar
-def mish_forward(x):
-    return mish(x)
-
-
 @mish_forward.by_tables
 def mish_forward_by_tables(x):
     near = clamp(x, LOWEST, HIGHEST)
     y = pieces_linear_last(near, step_of(near, STEPS), MISH) + (x - near)
-    return rarely(x < LOWEST, mish(x), copysign(y, x))
+    return rarely(x < LOWEST, mish_forward(x), copysign(y, x))
 
 
 @scalar
-def mish_slope(x):
+def mish_grad(x):
     a, s, t, e, w, rest = mish_parts(x)
     negative = x < 0.0
     # m + m_low = c a (1 + E)/D with c = 4 below 0 and 1 above
@@ -93,16 +88,11 @@ def mish_slope(x):
     return select(negative, UNIT * below, fma(-e, e * (v + v_low), 1.0))
 
 
-@scalar
-def mish_grad(x):
-    return mish_slope(x)
-
-
 @mish_grad.by_tables
 def mish_grad_by_tables(x):
     near = clamp(x, LOWEST, HIGHEST)
     g = pieces(near, step_of(near, STEPS), SLOPE)
-    return rarely(x < LOWEST, mish_slope(x), g)
+    return rarely(x < LOWEST, mish_grad(x), g)
 
 
 @scalar

@@ -105,15 +105,10 @@ def cubic_argument(x):
 
 
 @scalar
-def gelu_tanh(x):
+def gelu_tanh_forward(x):
     a, _, _, p, p_low = cubic_argument(x)
     z, low = two_product(a, p)
     return times_sigmoid(x, x > 0.0, z, fma(a, p_low, low), abs(x) > CUBIC_FAR)
-
-
-@scalar
-def gelu_tanh_forward(x):
-    return gelu_tanh(x)
 
 
 @gelu_tanh_forward.by_tables
@@ -121,11 +116,11 @@ def gelu_tanh_forward_by_tables(x):
     # as for gelu
     a = at_most(abs(x), END)
     tail = pieces(a, piece_of(a, SLOWLY, FASTER), TAIL)
-    return rarely(x < -END, gelu_tanh(x), select(x < -0.0, -0.0, x) - tail)
+    return rarely(x < -END, gelu_tanh_forward(x), select(x < -0.0, -0.0, x) - tail)
 
 
 @scalar
-def gelu_tanh_slope(x):
+def gelu_tanh_grad(x):
     a, q, q_low, p, p_low = cubic_argument(x)
     z, low = two_product(a, p)
     # x u' = a (LINEAR + 3 q)
@@ -145,16 +140,11 @@ def gelu_tanh_slope(x):
     return select(x > 0.0, fma(-UNIT, below, 1.0), UNIT * below)
 
 
-@scalar
-def gelu_tanh_grad(x):
-    return gelu_tanh_slope(x)
-
-
 @gelu_tanh_grad.by_tables
 def gelu_tanh_grad_by_tables(x):
     a = at_most(abs(x), END)
     slope = pieces(a, piece_of(a, SLOWLY, FASTER), SLOPE)
-    return rarely(x < -END, gelu_tanh_slope(x), select(x < 0.0, slope, 1.0 - slope))
+    return rarely(x < -END, gelu_tanh_grad(x), select(x < 0.0, slope, 1.0 - slope))
 
 
 @scalar

@@ -15,7 +15,8 @@ processor branch: a loop over branch-free code becomes SIMD code.
 
 A function may have a second source for processors that look up a table of 32 float32 in two
 registers, a lane at a time, in one instruction (`@name.by_tables`; AVX-512's vpermi2ps). There
-`pieces` and `rarely` may stand; other targets use the plain source.
+`pieces` and `rarely` may stand, and the name of a scalar, its own too, means the plain source,
+which is what other targets use.
 
 This module imports nothing heavy: declarations are read at import, compiled much later.
 """
