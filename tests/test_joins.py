@@ -81,7 +81,8 @@ def test_the_watched_source_computes_the_op(dtype):
         case = ops.Case(op, fa.get(op).defaults)
         (source,) = program(fa.get(op).record, joins.DIRECTIONS["forward"]).sources.values()
         parameters = [dtype.type(p) for p in case.parameters]
-        got = joins.specialize(source, dtype.name, joins.WATCHED)(x, *parameters)
+        with np.errstate(over="ignore"):  # both sides of a choice are computed
+            got = joins.specialize(source, dtype.name, joins.WATCHED)(x, *parameters)
         np.testing.assert_allclose(
             got, getattr(fa, op)(x), rtol=8 * float(np.finfo(dtype).eps), atol=1e-300
         )

@@ -36,6 +36,7 @@ from fastact.numerics.logsum import log1mexp, log1p_exp, reciprocal_expm1
 from fastact.numerics.pieces import step_of
 from fastact.numerics.softplus_table import END, STEPS, TAIL
 
+STEEPEST = 2.0**126  # softplus by its table: 1/beta of more is subnormal in float32
 LARGEST = ByDtype(3.4028235e38, 1.7976931348623157e308)
 
 
@@ -75,7 +76,7 @@ def softplus_forward_by_tables(x, beta):
     lost = reciprocal * fma(-reciprocal, beta, 1.0)
     near = fma(tail, reciprocal, fma(tail, lost, select(x > 0.0, x, 0.0)))
     # no table for large negative z, nor for a beta whose reciprocal is no normal number
-    far = select(beta < NORMAL, HIGHEST, select(beta > 1.0 / NORMAL, HIGHEST, z))
+    far = select(beta < NORMAL, HIGHEST, select(beta > STEEPEST, HIGHEST, z))
     return rarely(select(x > 0.0, 0.0, far) > END, softplus_forward(x, beta), near)
 
 
