@@ -9,6 +9,8 @@ import pytest
 
 import fastact as fa
 from fastact.activations.directions import DIRECTIONS
+from fastact.compile import abi
+from fastact.runtime import state
 
 SENTINEL = 7.0
 calls = pytest.mark.parametrize(("case", "direction"), ops.directed(ops.default_cases()), ids=str)
@@ -193,6 +195,21 @@ def test_unknown_names():
         fa.get("sigmoit")
     with pytest.raises(ImportError):
         from fastact import sigmoit  # noqa: F401
+
+
+def test_tasks_of_others_change_no_target():
+    """Those of Dask are serial; they come and go while other threads choose a target."""
+    before = fa.get_target()
+    task, chosen = state.serial_task(), fa.use_target("parallel")
+    with task:
+        assert state.STATE[abi.STATE_TARGET] == abi.TARGET_SERIAL
+        chosen.__enter__()
+        assert fa.get_target() == "parallel"
+        assert state.STATE[abi.STATE_TARGET] == abi.TARGET_SERIAL
+    assert state.STATE[abi.STATE_TARGET] == abi.TARGET_PARALLEL
+    chosen.__exit__(None, None, None)
+    assert fa.get_target() == before
+    assert state.STATE[abi.STATE_TARGET] == state.TARGETS[before]
 
 
 def test_targets_and_threads():

@@ -9,7 +9,6 @@ row follows from the merged pair, and a second pass over the chunks computes the
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,10 +16,10 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-import fastact as fa
 from fastact.numerics.language import scalar
 from fastact.rowwise.logarithmic import nothing, others, others_merged
 from fastact.rowwise.record import Operand, RowOp
+from fastact.runtime.state import serial_task
 from fastact.runtime.ufuncs import gufunc
 
 TREE = 16  # so many pairs are merged by one task
@@ -31,34 +30,9 @@ PAIR = np.dtype(
 )
 
 
-class Serially:
-    """fastact runs on the calling thread while any task of Dask is at work in this process."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.running = 0
-        self.before = "auto"
-
-    def __enter__(self) -> None:
-        with self.lock:
-            if not self.running:
-                self.before = fa.get_target()
-                fa.set_target("serial")
-            self.running += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self.lock:
-            self.running -= 1
-            if not self.running:
-                fa.set_target(self.before)
-
-
-_serially = Serially()
-
-
 def in_task(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """What Dask runs: its workers share out the threads already."""
-    with _serially:
+    with serial_task():
         return function(*args, **options)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -116,17 +117,55 @@ def set_target(target: str) -> None:
     choose(target)
 
 
+class Chosen:
+    """The target that was chosen, and how many tasks of others want their calls to be serial.
+
+    They come and go in other threads, so they change what is in force, never what was chosen: a
+    `use_target` that begins while they run, and ends after them, leaves what was there before.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.target = "auto"
+        self.serial_tasks = 0
+
+    def change(self, target: str, tasks: int = 0) -> None:
+        with self.lock:
+            self.target = target or self.target
+            self.serial_tasks += tasks
+            in_force = "serial" if self.serial_tasks else self.target
+            STATE[abi.STATE_TARGET] = TARGETS[in_force]
+            elsewhere.set_reason("target", in_force == "cuda")
+
+    def after_in_child(self) -> None:
+        self.lock = threading.Lock()  # a thread that is gone may have held it
+
+
+_chosen = Chosen()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_chosen.after_in_child)
+
+
 def choose(target: str) -> None:
     """Set the target, whether or not it can compute."""
     if target not in TARGETS:
         raise ValueError(f"target must be one of {', '.join(map(repr, TARGETS))}, got {target!r}")
-    STATE[abi.STATE_TARGET] = TARGETS[target]
-    elsewhere.set_reason("target", target == "cuda")
+    _chosen.change(target)
 
 
 def get_target() -> str:
-    """The target in force."""
-    return list(TARGETS)[int(STATE[abi.STATE_TARGET])]
+    """The target that was chosen."""
+    return _chosen.target
+
+
+@contextmanager
+def serial_task() -> Iterator[None]:
+    """Calls use the calling thread alone while any such block runs, whatever target is chosen."""
+    _chosen.change("", 1)
+    try:
+        yield
+    finally:
+        _chosen.change("", -1)
 
 
 @contextmanager
@@ -140,7 +179,7 @@ def use_target(target: str) -> Iterator[None]:
     try:
         yield
     finally:
-        set_target(before)
+        choose(before)
 
 
 _functions = c_functions()
