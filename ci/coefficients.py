@@ -384,10 +384,9 @@ class Pieces:
             root = mp.sqrt(mp.mpf(self.slope) ** 2 + 4 * self.bend * value)
             return 2 * value / (self.slope + root)
 
-        if self.negative:
-            k -= ENTRIES * (k >= ENTRIES - self.negative)
-            return (k - mp.mpf(0.5)) / self.slope, (k + mp.mpf(0.5)) / self.slope
-        return where(max(mp.mpf(0), k - mp.mpf(0.5))), where(k + mp.mpf(0.5))
+        k -= ENTRIES * (k >= ENTRIES - self.negative)
+        low = k - mp.mpf(0.5)
+        return where(low if self.negative else max(mp.mpf(0), low)), where(k + mp.mpf(0.5))
 
     def centre(self, k: int) -> mp.mpf:
         low, high = self.ends(k)

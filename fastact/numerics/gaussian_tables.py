@@ -10,7 +10,8 @@ Beyond END both are exp(-a**2/2) times a function that is nearly a straight line
 
 from fastact.numerics.error_function import FAR, gaussian
 from fastact.numerics.exponential import SMALL
-from fastact.numerics.language import ByDtype, fma, pieces, polynomial, scalar, select
+from fastact.numerics.language import ByDtype, fma, pieces, polynomial, scalar
+from fastact.numerics.logistic import at_most
 from fastact.numerics.pieces import piece_of
 
 END = 7.0
@@ -181,14 +182,14 @@ FAR_SLOPE_UPPER, FAR_SLOPE_LAST = FAR_SLOPE.single[:-1], FAR_SLOPE.single[-1]
 @scalar
 def near_tail(a):
     """a Phi(-a) up to END"""
-    a = select(END < a, END, a)
+    a = at_most(a, END)
     return pieces(a, piece_of(a, SLOWLY, FASTER), TAIL)
 
 
 @scalar
 def near_slope(a):
     """Phi(-a) - a phi(a) up to END"""
-    a = select(END < a, END, a)
+    a = at_most(a, END)
     return pieces(a, piece_of(a, SLOWLY, FASTER), SLOPE)
 
 
@@ -205,7 +206,7 @@ def scaled(a, q, last):
 @scalar
 def far_tail(a):
     """a Phi(-a) from END on"""
-    a = select(FAR < a, FAR, a)
+    a = at_most(a, FAR)
     d = a - MIDDLE
     return scaled(a, polynomial(d, FAR_TAIL_UPPER), FAR_TAIL_LAST)
 
@@ -213,6 +214,6 @@ def far_tail(a):
 @scalar
 def far_slope(a):
     """Phi(-a) - a phi(a) from END on"""
-    a = select(FAR < a, FAR, a)
+    a = at_most(a, FAR)
     d = a - MIDDLE
     return scaled(a, polynomial(d, FAR_SLOPE_UPPER), FAR_SLOPE_LAST)
