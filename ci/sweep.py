@@ -162,13 +162,12 @@ class Sweep:
 
     def chunk(self, number: int, floor: float) -> Tally:
         """The tally of one chunk; errors up to the floor need not be kept."""
-        fa.set_target("serial")
         size = min(PART, CHUNK // self.step)
         x, got = np.empty((2, size), np.float32)
         wide, exact, errors = np.empty((3, size))
         counts = np.zeros(len(EDGES), np.int64)
         tally = Tally()
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), fa.use_target("serial"):
             begin = number * CHUNK + (29 * number + 11) % self.step  # other last bits each time
             for first in range(begin, (number + 1) * CHUNK, size * self.step):
                 fill(first, self.step, x, wide)

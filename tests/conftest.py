@@ -5,6 +5,7 @@ import re
 import shutil
 import tempfile
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -27,6 +28,19 @@ def pytest_runtest_setup(item):
         named = set(re.findall(r"\w+", item.name.partition("[")[2]))
         if named & OPS and tables_in_registers():
             pytest.skip("this processor looks tables up in registers")
+
+
+@pytest.fixture(autouse=True)
+def process_settings():
+    """A test that leaves the process changed makes others fail, some time and on some worker."""
+    import fastact as fa
+
+    def settings_now():
+        return fa.get_target(), fa.get_num_threads(), np.geterr()
+
+    before = settings_now()
+    yield
+    assert settings_now() == before, "this test leaves the process with other settings"
 
 
 @pytest.fixture(scope="session")

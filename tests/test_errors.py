@@ -212,6 +212,21 @@ def test_tasks_of_others_change_no_target():
     assert state.STATE[abi.STATE_TARGET] == state.TARGETS[before]
 
 
+def test_blocks_with_a_target_end_in_any_order():
+    """Those of several threads overlap; one that ends brings no target back that is over."""
+    before = fa.get_target()
+    first, second = fa.use_target("serial"), fa.use_target("parallel")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert fa.get_target() == "parallel"
+    fa.set_target("serial")
+    assert fa.get_target() == "serial"
+    second.__exit__(None, None, None)
+    assert fa.get_target() == before
+    assert state.STATE[abi.STATE_TARGET] == state.TARGETS[before]
+
+
 def test_targets_and_threads():
     target, threads = fa.get_target(), fa.get_num_threads()
     with pytest.raises(ValueError, match=r"'auto'.*'serial'.*'parallel'.*'fast'"):

@@ -95,47 +95,45 @@ def get_num_threads() -> int:
     return int(STATE[abi.STATE_THREADS])
 
 
-def set_target(target: str) -> None:
-    """Choose where calls run: "auto", "serial", "parallel" or "cuda".
-
-    "auto" runs in parallel from a size on that depends on the op's cost; "parallel" runs in
-    parallel whatever the size; "serial" uses the calling thread alone. Results are the same
-    bits everywhere. Arrays that lie on a GPU are computed there under each of them; "cuda" takes
-    arrays from the host there too, and brings the results back.
-
-    Raises
-    ------
-    ValueError
-        If the target is not one of these.
-    RuntimeError
-        If it is "cuda" and there is no GPU to compute on; the message says what is missing.
-    """
-    if target == "cuda":
-        from fastact.gpu.driver import driver
-
-        driver()
-    choose(target)
-
-
 class Chosen:
-    """The target that was chosen, and how many tasks of others want their calls to be serial.
+    """The target that was chosen, the blocks that run with another, and the tasks that are serial.
 
-    They come and go in other threads, so they change what is in force, never what was chosen: a
-    `use_target` that begins while they run, and ends after them, leaves what was there before.
+    Blocks and tasks of several threads overlap and end in any order. So none remembers what it
+    found: each takes away what it brought, and the block that began last is in force.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.target = "auto"
+        self.targets: dict[object, str] = {None: self.target}  # by block; None: outside of all
         self.serial_tasks = 0
 
-    def change(self, target: str, tasks: int = 0) -> None:
+    def apply(self) -> None:
+        self.target = next(reversed(self.targets.values()))
+        in_force = "serial" if self.serial_tasks else self.target
+        STATE[abi.STATE_TARGET] = TARGETS[in_force]
+        elsewhere.set_reason("target", in_force == "cuda")
+
+    def change(self, target: str) -> None:
+        """Of the block that began last, until it ends; outside of all if none runs."""
         with self.lock:
-            self.target = target or self.target
+            self.targets[next(reversed(self.targets))] = target
+            self.apply()
+
+    def begin(self, block: object, target: str) -> None:
+        with self.lock:
+            self.targets[block] = target
+            self.apply()
+
+    def end(self, block: object) -> None:
+        with self.lock:
+            del self.targets[block]
+            self.apply()
+
+    def count(self, tasks: int) -> None:
+        with self.lock:
             self.serial_tasks += tasks
-            in_force = "serial" if self.serial_tasks else self.target
-            STATE[abi.STATE_TARGET] = TARGETS[in_force]
-            elsewhere.set_reason("target", in_force == "cuda")
+            self.apply()
 
     def after_in_child(self) -> None:
         self.lock = threading.Lock()  # a thread that is gone may have held it
@@ -146,11 +144,39 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_chosen.after_in_child)
 
 
-def choose(target: str) -> None:
-    """Set the target, whether or not it can compute."""
+def checked(target: str) -> str:
+    """A target that has a name, whether or not it can compute."""
     if target not in TARGETS:
         raise ValueError(f"target must be one of {', '.join(map(repr, TARGETS))}, got {target!r}")
-    _chosen.change(target)
+    return target
+
+
+def available(target: str) -> str:
+    """A target that can compute."""
+    if checked(target) == "cuda":
+        from fastact.gpu.driver import driver
+
+        driver()
+    return target
+
+
+def set_target(target: str) -> None:
+    """Choose where calls run: "auto", "serial", "parallel" or "cuda".
+
+    "auto" runs in parallel from a size on that depends on the op's cost; "parallel" runs in
+    parallel whatever the size; "serial" uses the calling thread alone. Results are the same
+    bits everywhere. Arrays that lie on a GPU are computed there under each of them; "cuda" takes
+    arrays from the host there too, and brings the results back. Inside a block of `use_target`
+    it holds until that block ends.
+
+    Raises
+    ------
+    ValueError
+        If the target is not one of these.
+    RuntimeError
+        If it is "cuda" and there is no GPU to compute on; the message says what is missing.
+    """
+    _chosen.change(available(target))
 
 
 def get_target() -> str:
@@ -159,27 +185,28 @@ def get_target() -> str:
 
 
 @contextmanager
-def serial_task() -> Iterator[None]:
-    """Calls use the calling thread alone while any such block runs, whatever target is chosen."""
-    _chosen.change("", 1)
-    try:
-        yield
-    finally:
-        _chosen.change("", -1)
-
-
-@contextmanager
 def use_target(target: str) -> Iterator[None]:
     """Run a block of code with another target.
 
-    The target belongs to the process: other threads see it too while the block runs.
+    The target belongs to the process: other threads see it too while the block runs. Where blocks
+    of several threads overlap, the one that began last is in force, in whatever order they end.
     """
-    before = get_target()
-    set_target(target)
+    block = object()
+    _chosen.begin(block, available(target))
     try:
         yield
     finally:
-        choose(before)
+        _chosen.end(block)
+
+
+@contextmanager
+def serial_task() -> Iterator[None]:
+    """Calls use the calling thread alone while any such block runs, whatever target is chosen."""
+    _chosen.count(1)
+    try:
+        yield
+    finally:
+        _chosen.count(-1)
 
 
 _functions = c_functions()
@@ -195,6 +222,6 @@ if HAS_POOL:
 reset_pool()
 set_num_threads(initial_threads()[0])
 try:
-    choose(os.environ.get("FASTACT_TARGET") or "auto")
+    _chosen.change(checked(os.environ.get("FASTACT_TARGET") or "auto"))
 except ValueError as _error:
     raise ValueError(f"FASTACT_TARGET: {_error}") from None
