@@ -406,6 +406,86 @@ def test_out(shape, dtype):
         ops.assert_same_bits((value, gradient), expected)
 
 
+@every_dtype
+@pytest.mark.parametrize("shape", [(6, 5), (3, 70), (2, 3, 40), (2, 9000)], ids=str)
+def test_options_in_place(shape, dtype):
+    """What is one value for all rows reaches each of them where the logits are overwritten."""
+    x = logits(dtype, shape)
+    ids = labels_for(x)
+    ids.flat[1] = -3
+    weight = np.arange(1, shape[-1] + 1) / 4
+    calls = [
+        (y, {"weight": w, "label_smoothing": smoothing, "reduction": reduction, **more})
+        for y, more in ((ids, {"ignore_index": -3}), (probabilities_for(x), {}))
+        for w in (None, weight)
+        for smoothing in (0.0, 0.25)
+        for reduction in REDUCTIONS
+    ]
+    for y, options in calls:
+        expected = fa.softmax_cross_entropy_value_and_grad(x, y, **options)
+        itself, backwards = x.copy(), x[::-1].copy()[::-1]
+        for out in (itself, backwards):
+            value, gradient = fa.softmax_cross_entropy_value_and_grad(out, y, out=out, **options)
+            assert gradient is out
+            ops.assert_same_bits((value, gradient.copy()), expected)
+    t = (logits(dtype, shape, 1.0, 1) > 0).astype(dtype)
+    for own, reduction in itertools.product(((), (0.5, weight)), REDUCTIONS):
+        expected = fa.sigmoid_cross_entropy_value_and_grad(x, t, *own, reduction=reduction)
+        itself = x.copy()
+        got = fa.sigmoid_cross_entropy_value_and_grad(
+            itself, t, *own, reduction=reduction, out=itself
+        )
+        assert got[1] is itself
+        ops.assert_same_bits(got, expected)
+
+
+def test_labels_that_the_gradient_overwrites():
+    """Class ids in the memory that the gradient goes to are read before they are gone."""
+    x = logits(np.float64, (4, 3))
+    ids = labels_for(x)
+    expected = fa.softmax_cross_entropy_value_and_grad(x, ids)
+    area = np.zeros((4, 3))
+    shared = area.view(np.int64).ravel()[5:9]
+    shared[:] = ids
+    got = fa.softmax_cross_entropy_value_and_grad(x, shared, out=area)
+    assert got[1] is area
+    ops.assert_same_bits(got, expected)
+
+
+@pytest.mark.parametrize("ignored", [None, 7], ids=["all count", "some ignored"])
+@pytest.mark.parametrize("kind", "bhilqBHILQ")
+def test_a_wrong_label_of_any_integer_dtype(kind, ignored):
+    """Negative ones too, whatever number their bits are when read without a sign."""
+    x = logits(np.float32, (4, 200))
+    ends = np.iinfo(kind)
+    for wrong in {-1, -100, -56, 200, ends.min, ends.max} - {0}:
+        if not (ends.min <= wrong <= ends.max) or 0 <= wrong < 200:
+            continue
+        ids = np.array([7, 0, wrong, 7], kind)
+        with pytest.raises(ValueError, match=rf"label {wrong} at \(2,\) is out of range"):
+            fa.softmax_cross_entropy(x, ids, ignore_index=ignored)
+        value = fa.softmax_cross_entropy(x, ids, ignore_index=wrong)
+        ops.assert_same_bits(value, fa.softmax_cross_entropy(x[[0, 1, 3]], [7, 0, 7]))
+
+
+@pytest.mark.parametrize("dtype", [d for d in ops.DTYPES if d.itemsize < 8], ids=str)
+def test_a_loss_too_large_for_its_dtype_is_infinite(dtype):
+    """Without a warning: losses are added in float64, where these are far from too large."""
+    x = np.array([[60000.0, 0.0]] * 4).astype(dtype)
+    if dtype == np.float32:
+        x[:, 0] = np.finfo(dtype).max
+    with np.errstate(all="raise"):
+        value = fa.softmax_cross_entropy(x, [1] * 4, reduction="sum")
+        each = fa.softmax_cross_entropy(x, [1] * 4, reduction="none")
+        negative = fa.sigmoid_cross_entropy(-x[:, :1], np.ones((4, 1), dtype), reduction="sum")
+    assert value.dtype == negative.dtype == dtype
+    if dtype.name == "bfloat16":
+        assert float(value) == float(negative) == pytest.approx(240_000, rel=0.01)
+    else:
+        assert value == negative == np.inf
+    ops.assert_same_bits(each, x[:, 0])
+
+
 def test_nothing_is_stored_beside_the_gradient():
     """In place, what is allocated is less than a hundredth of the logits."""
     x = logits(np.float32, (512, 8000))

@@ -1,7 +1,8 @@
-"""Row ops called without NumPy's ufunc machinery, on arrays whose shapes are known to fit.
+"""Row ops called with all their operands, outputs included, on shapes that are known to fit.
 
-NumPy copies an input of a generalized ufunc that is also an output. Row tasks can work in place,
-so a loss that overwrites its logits is called here and needs no second array.
+NumPy's generalized ufunc does that in 1 us. But it copies an input that is also an output; row
+tasks can work in place, so a loss that overwrites its logits is called without it and needs no
+second array.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from fastact.compile.abi import FIXED
 from fastact.rowwise.record import RowOp
 from fastact.runtime import elsewhere
 from fastact.runtime.loops import RowLoop, driver_entry
+from fastact.runtime.ufuncs import gufunc
 
 _call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 
@@ -63,16 +65,45 @@ def merged(
     return sizes, strides
 
 
-def run(op: RowOp, operands: list[np.ndarray]) -> None:
-    """Call a row op on all its operands, outputs included; on the GPU if that is the target.
+@cache
+def ufunc_of(op: RowOp) -> np.ufunc:
+    return gufunc(op, math.nan)
 
-    Those along the row have the row as last axis; the other axes are the same for all operands,
-    broadcast already.
+
+def spread(op: RowOp, operands: list[Any]) -> list[np.ndarray]:
+    """The operands as arrays, broadcast to the axes of the key, which has all of them."""
+    shape = operands[len(op.inputs) - 1].shape
+    return [
+        spread_to(shape if is_row else shape[:-1], value)
+        for value, is_row in zip(operands, rows_of(op), strict=True)
+    ]
+
+
+def spread_to(shape: tuple[int, ...], value: Any) -> np.ndarray:
+    """A number, or an array, for every entry of a shape."""
+    if not isinstance(value, np.ndarray):
+        data = np.float64(value).tobytes()
+        return np.ndarray(shape, np.float64, data, strides=(0,) * len(shape))
+    return value if value.shape == shape else np.broadcast_to(value, shape)
+
+
+def run(op: RowOp, inputs: list[Any], outputs: list[np.ndarray], in_place: bool = False) -> None:
+    """Call a row op; on the GPU if that is the target.
+
+    Operands along the row have the row as last axis. The outputs have all the other axes, inputs
+    broadcast against them. `in_place`: an output is one of the inputs.
     """
     if elsewhere.host_too():
         from fastact.gpu import host
 
-        return host.run_rows(op, operands)
+        return host.run_rows(op, spread(op, [*inputs, *outputs]))
+    if in_place:
+        return run_in_place(op, spread(op, [*inputs, *outputs]))
+    ufunc_of(op)(*inputs, *outputs)
+
+
+def run_in_place(op: RowOp, operands: list[np.ndarray]) -> None:
+    """Call the tasks of a row op on operands that have been broadcast."""
     along = [a for a, is_row in zip(operands, rows_of(op), strict=True) if is_row]
     loop, call = task(op, along[0].dtype)
     *lead, length = along[0].shape

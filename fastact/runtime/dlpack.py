@@ -17,6 +17,13 @@ import numpy as np
 
 HOST = (1, 3)  # kDLCPU, kDLCUDAHost (dlpack.h)
 NUMPY_READS = ("__array__", "__array_interface__", "__buffer__")
+# Types of which nothing need be asked: asking NumPy's own arrays takes 0.3 us each.
+PLAIN = frozenset({np.ndarray, type(None), bool, int, float, str, list, tuple})
+
+
+def unknown(values: Iterable[Any]) -> list[Any]:
+    """The values about which something is to be asked."""
+    return [value for value in values if type(value) not in PLAIN]
 
 
 def is_read(value: Any) -> bool:
@@ -36,7 +43,7 @@ def is_foreign(value: Any) -> bool:
 
 def concerns(values: Iterable[Any]) -> bool:
     """Whether one of these is such an array."""
-    return any(map(is_foreign, values))
+    return any(map(is_foreign, unknown(values)))
 
 
 def as_numpy(value: Any) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from fastact.runtime.arrivals import when_imported
+from fastact.runtime.dlpack import unknown
 
 INTERFACE = "__cuda_array_interface__"
 DEVICE_ARRAYS = "numba.cuda.cudadrv.devicearray"
@@ -49,7 +50,7 @@ def is_tracked(value: Any) -> bool:
 
 def on_gpu(values: Iterable[Any]) -> bool:
     """Whether one of these lies on a GPU, or is a tensor that cannot be computed with here."""
-    return any(is_on_gpu(v) or is_tracked(v) for v in values)
+    return any(map(is_on_gpu, asked := unknown(values))) or any(map(is_tracked, asked))
 
 
 def host_too() -> bool:

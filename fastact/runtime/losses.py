@@ -14,14 +14,20 @@ from fastact.runtime.softmax_loss import softmax_loss
 
 
 def computed(
-    loss: Callable[..., Any], name: str, gradient: bool, *given: Any, out: Any = None
+    loss: Callable[..., Any],
+    name: str,
+    gradient: bool,
+    arrays: tuple[Any, Any],
+    options: tuple[Any, ...],
+    out: Any = None,
 ) -> Any:
     """A loss, with its gradient if that is wanted, in the kind of its arrays."""
-    operands = (*given[:2], out)
+    operands = (*arrays, out)
     if not dlpack.concerns(operands):
-        return loss(name, gradient, *given, out)
+        return loss(name, gradient, *arrays, *options, out)
     first = next(filter(dlpack.is_foreign, operands))
-    found = loss(name, gradient, *map(dlpack.as_numpy, given), dlpack.as_numpy(out))
+    given = map(dlpack.as_numpy, (*arrays, *options, out))
+    found = loss(name, gradient, *given)
     if not gradient:
         return dlpack.like(first, found)
     value, dlogits = found
@@ -38,7 +44,7 @@ def softmax_cross_entropy(
     reduction: str = "mean",
 ) -> Any:
     options = (axis, weight, ignore_index, label_smoothing, reduction)
-    return computed(softmax_loss, "softmax_cross_entropy", False, logits, labels, *options)
+    return computed(softmax_loss, "softmax_cross_entropy", False, (logits, labels), options)
 
 
 def softmax_cross_entropy_value_and_grad(
@@ -53,7 +59,7 @@ def softmax_cross_entropy_value_and_grad(
 ) -> Any:
     options = (axis, weight, ignore_index, label_smoothing, reduction)
     name = "softmax_cross_entropy_value_and_grad"
-    return computed(softmax_loss, name, True, logits, labels, *options, out=out)
+    return computed(softmax_loss, name, True, (logits, labels), options, out)
 
 
 def sigmoid_cross_entropy(
@@ -64,7 +70,7 @@ def sigmoid_cross_entropy(
     reduction: str = "mean",
 ) -> Any:
     options = (weight, pos_weight, reduction)
-    return computed(sigmoid_loss, "sigmoid_cross_entropy", False, logits, targets, *options)
+    return computed(sigmoid_loss, "sigmoid_cross_entropy", False, (logits, targets), options)
 
 
 def sigmoid_cross_entropy_value_and_grad(
@@ -77,7 +83,7 @@ def sigmoid_cross_entropy_value_and_grad(
 ) -> Any:
     options = (weight, pos_weight, reduction)
     name = "sigmoid_cross_entropy_value_and_grad"
-    return computed(sigmoid_loss, name, True, logits, targets, *options, out=out)
+    return computed(sigmoid_loss, name, True, (logits, targets), options, out)
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {

@@ -11,10 +11,10 @@ from fastact.rowwise.losses import SIGMOID, WEIGHTED_SIGMOID
 from fastact.runtime import elsewhere
 from fastact.runtime.direct import run
 from fastact.runtime.loss_arguments import (
+    added,
     check_out,
     check_reduction,
     delivered,
-    everywhere,
     finite,
     floating,
     rounded,
@@ -55,6 +55,8 @@ def in_rows(arrays: list[np.ndarray], as_they_are: bool) -> list[list[np.ndarray
         return []
     if as_they_are:
         return [arrays]
+    if arrays[0].size <= ROW:
+        return [[a.reshape(1, -1) for a in arrays]]
     flat = [a.reshape(-1) for a in arrays]
     whole = flat[0].size // ROW * ROW
     parts = [[a[:whole].reshape(-1, ROW) for a in flat], [a[whole:].reshape(1, -1) for a in flat]]
@@ -84,7 +86,7 @@ def sigmoid_loss(
         raise ValueError(
             f"{name}: targets of shape {t.shape} do not match logits of shape {x.shape}"
         )
-    arrays = [t.astype(x.dtype, copy=False), x]
+    arrays = [t if t.dtype is x.dtype else t.astype(x.dtype, copy=False), x]
     family = SIGMOID
     if weight is not None or pos_weight is not None:
         family = WEIGHTED_SIGMOID
@@ -96,22 +98,24 @@ def sigmoid_loss(
     check_out(name, out, x)
     summed, as_they_are = reduction != "none", by_rows(x)
     results = [] if summed else [np.empty(x.shape, x.dtype)]
+    in_place = False
     if gradient:
         dlogits = target(out, x, arrays)
         if not as_they_are and not dlogits.flags.c_contiguous:
             dlogits = np.empty(x.shape, x.dtype)  # it is to be written as if it were flat
         results += [dlogits]
-    factor = 1.0 / x.size if reduction == "mean" and x.size else 1.0
+        in_place = out is not None and any(np.may_share_memory(dlogits, a) for a in arrays)
+    factor = np.float64(1.0 / x.size if reduction == "mean" and x.size else 1.0)
     total = 0.0
     for rows in in_rows([*arrays, *results], as_they_are):
         inputs, outputs = rows[: len(arrays)], rows[len(arrays) :]
         lead = rows[0].shape[:-1]
         if summed:
             sums = np.zeros(lead)
-            run(family[True, gradient], [*inputs, everywhere(factor, lead), *outputs, sums])
-            total += float(sums.sum())
+            run(family[True, gradient], [*inputs, factor], [*outputs, sums], in_place)
+            total += added(sums)
         else:
-            run(family[False, gradient], [*inputs, *outputs])
+            run(family[False, gradient], inputs, outputs, in_place)
     if summed:
         value = rounded(total if x.size or reduction == "sum" else math.nan, x.dtype)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from fastact.runtime import elsewhere
 from fastact.runtime.direct import run
 from fastact.runtime.functions import check_dtypes
 from fastact.runtime.loss_arguments import (
+    added,
     along_last,
     check_ids_shape,
     check_ignore_index,
@@ -23,7 +24,6 @@ from fastact.runtime.loss_arguments import (
     check_weight_shape,
     class_axis,
     delivered,
-    everywhere,
     finite,
     floating,
     rounded,
@@ -31,7 +31,7 @@ from fastact.runtime.loss_arguments import (
 )
 from fastact.runtime.row_functions import FLOATS
 
-Prepared = tuple[dict[bool, RowOp], list[np.ndarray], float]
+Prepared = tuple[dict[bool, RowOp], list[Any], float]
 
 
 def class_ids(
@@ -40,18 +40,23 @@ def class_ids(
     """Class ids as int64, IGNORED where they are to be ignored; and where they are not."""
     check_ids_shape(name, labels.shape, lead)
     ids = labels.astype(np.int64, copy=not labels.flags.aligned)
-    wrong = ids.view(np.uint64) >= classes  # a negative id is a large one there
-    kept = None
+    bits = ids.view(np.uint64)  # a negative id is a large one there
+    if ignore_index is None:
+        if np.maximum.reduce(bits, axis=None, initial=0) >= classes:
+            refuse_labels(name, labels, bits >= classes, classes)
+        return ids, None
     check_ignore_index(name, ignore_index, True, labels.dtype)
-    if ignore_index is not None:
-        kept = labels != ignore_index.__index__()
-        wrong &= kept
-    if wrong.any():
-        at = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise ValueError(
-            f"{name}: label {labels[at]} at {at} is out of range: there are {classes} classes"
-        )
-    return (ids, None) if kept is None else (np.where(kept, ids, IGNORED), kept)
+    kept = labels != ignore_index.__index__()
+    if np.maximum.reduce(bits, axis=None, initial=0, where=kept) >= classes:
+        refuse_labels(name, labels, (bits >= classes) & kept, classes)
+    return np.where(kept, ids, IGNORED), kept
+
+
+def refuse_labels(name: str, labels: np.ndarray, wrong: np.ndarray, classes: int) -> NoReturn:
+    at = tuple(int(i) for i in np.argwhere(wrong)[0])
+    raise ValueError(
+        f"{name}: label {labels[at]} at {at} is out of range: there are {classes} classes"
+    )
 
 
 def class_weights(name: str, weight: Any, classes: int) -> np.ndarray | None:
@@ -63,10 +68,11 @@ def class_weights(name: str, weight: Any, classes: int) -> np.ndarray | None:
     return finite(name, "weight", array)
 
 
-def spread(weights: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
-    """The weights of the classes for every row."""
-    own = np.ones(rows.shape[-1]) if weights is None else weights
-    return np.broadcast_to(own.astype(rows.dtype), rows.shape)
+def per_class(weights: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
+    """The weights of the classes, one row for all rows."""
+    if weights is None:
+        return np.ones(rows.shape[-1], rows.dtype)
+    return weights.astype(rows.dtype)
 
 
 def of_classes(
@@ -86,17 +92,11 @@ def of_classes(
         total = float(ids.size if kept is None else np.count_nonzero(kept))
     factor = 1.0 if not mean else 1.0 / total if total else math.nan
     share = factor if not smoothing else (1.0 - smoothing) * factor
-    factors = everywhere(share, ids.shape) if own is None else own * share
+    factors = np.float64(share) if own is None else own * share
     if not smoothing:
         return CLASS, [rows, factors, ids], total
-    inputs = [
-        spread(weights, rows),
-        rows,
-        factors,
-        everywhere(smoothing / rows.shape[-1] * factor, ids.shape),
-        ids,
-    ]
-    return SMOOTHED, inputs, total
+    spread = np.float64(smoothing / rows.shape[-1] * factor)
+    return SMOOTHED, [per_class(weights, rows), rows, factors, spread, ids], total
 
 
 def of_probabilities(
@@ -108,15 +108,9 @@ def of_probabilities(
 ) -> Prepared:
     """The op for probabilities, its inputs, and what the mean is divided by."""
     *lead, classes = rows.shape
-    shape, total = tuple(lead), math.prod(lead)
-    inputs = [
-        probabilities,
-        spread(weights, rows),
-        rows,
-        everywhere(1.0 - smoothing, shape),
-        everywhere(smoothing / classes, shape),
-        everywhere(1.0 / total if mean and total else 1.0, shape),
-    ]
+    total = math.prod(lead)
+    shares = (1.0 - smoothing, smoothing / classes, 1.0 / total if mean and total else 1.0)
+    inputs = [probabilities, per_class(weights, rows), rows, *map(np.float64, shares)]
     return PROBABILITIES, inputs, float(total)
 
 
@@ -164,13 +158,14 @@ def softmax_loss(
             " floating point (probabilities)"
         )
     losses = np.zeros(lead)
-    results = [losses]
-    dlogits = target(out, x, read) if gradient else x
     if gradient:
+        dlogits = target(out, x, read)
         results = [along_last(dlogits, axis), losses]
-    run(op[gradient], [*arrays, *results])
+        run(op[True], arrays, results, out is not None and np.may_share_memory(dlogits, x))
+    else:
+        run(op[False], arrays, [losses])
     if reduction == "none":
         value = rounded(losses, x.dtype)
     else:
-        value = rounded(losses.sum() if total or not mean else math.nan, x.dtype)
+        value = rounded(added(losses) if total or not mean else math.nan, x.dtype)
     return (value, delivered(dlogits, out)) if gradient else value
