@@ -10,7 +10,8 @@ from stand_ins import GpuArray, Library, install
 import fastact as fa
 from fastact.activations.directions import DIRECTIONS
 from fastact.cuda import kinds, row_kinds
-from fastact.gpu import driver
+from fastact.gpu import call as calls
+from fastact.gpu import driver, losses, partials, rows
 from fastact.registry import RECORDS, ROW_OPS
 from fastact.runtime import elsewhere
 
@@ -228,10 +229,33 @@ def test_refused(gpu, case):
     assert not gpu.launches
 
 
-def test_out_that_overlaps_the_input_is_refused(gpu):
+def test_out_that_overlaps_the_input_is_written_last(gpu):
+    """As in NumPy: the kernel writes memory of its own, which is copied then."""
     x, out = GpuArray((8,)), GpuArray((8,))
+    fa.sigmoid(x, out=out)
     out.address = x.address + 4
-    refused(lambda: fa.sigmoid(x, out=out), ValueError, "overlaps")
+    for _ in range(2):
+        assert fa.sigmoid(x, out=out) is out
+    names = [launch.name for launch in gpu.launches]
+    assert names[1:] == [kernel("sigmoid").name, names[2]] * 2 and "copy" in names[2]
+    (_, size, _), (_, address, _) = [e for e in gpu.log if e[0] in ("allocate", "free")][:2]
+    assert size == 32
+    assert gpu.launches[1].arguments(kernel("sigmoid"))["out_y"] == address
+
+
+def test_out_that_overlaps_the_mask_is_refused(gpu):
+    x, mask = GpuArray((8,)), GpuArray((8,), "bool")
+    mask.address = x.address
+    refused(lambda: fa.sigmoid(x, out=x, where=mask), ValueError, "out overlaps where")
+    assert not gpu.launches
+
+
+def test_a_given_out_says_nothing_of_results_that_are_made(gpu):
+    x = GpuArray((8,))
+    fa.sigmoid(x, out=GpuArray((3, 8), "float64"))
+    for _ in range(2):
+        y = fa.sigmoid(x)
+        assert y.shape == (8,) and y.dtype == np.float32
 
 
 def test_inputs_may_be_read_only(gpu):
@@ -419,14 +443,43 @@ def test_repeated_calls_are_checked(gpu):
     fa.swish(x, 1.5, out=out)
     fa.softmax(GpuArray((3, 8)), axis=1)
     before = len(gpu.launches)
-    near = GpuArray((8,))
-    near.address = x.address + 16
-    refused(lambda: fa.swish(x, 1.5, out=near), ValueError, "overlaps")
     refused(lambda: fa.swish(x, 1.5, out=GpuArray((8,), device=1)), ValueError, "device 1")
     refused(lambda: fa.swish(x, np.nan, out=out), ValueError, "beta", "nan")
     refused(lambda: fa.swish(x, 1.5, out=GpuArray((8,), readonly=True)), ValueError, "read-only")
     refused(lambda: fa.softmax(GpuArray((3, 8)), axis=True), TypeError, "axis")
     assert len(gpu.launches) == before
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, out: fa.elu(x, 1.5, where=GpuArray((8,), "bool"), out=out),
+        lambda x, out: fa.leaky_relu(x, GpuArray((8,), "float64"), out=out),
+        lambda x, out: fa.relu(x, dtype="float64", out=out),
+        lambda x, out: fa.softmax(x, where=GpuArray((1, 8), "bool"), temperature=2.0, out=out),
+        lambda x, out: fa.causal_softmax(x, 1, out=out),
+        lambda x, out: fa.prelu_backward(GpuArray((3, 8)), x, GpuArray((8,)), out=(out, None))[0],
+        lambda x, out: fa.softmax_cross_entropy_value_and_grad(x, GpuArray((3,), "uint8"),
+                                                              ignore_index=2, out=out)[1],
+        lambda x, out: fa.sigmoid_cross_entropy_value_and_grad(x, x, out=out)[1],
+        lambda x, out: fa.glu_backward(GpuArray((3, 4)), x, out=out),
+    ],
+)  # fmt: skip
+def test_every_kind_of_call_is_planned_once(gpu, monkeypatch, call):
+    """The second call asks nothing, and launches the same on its own memory."""
+    found = []
+    for _ in range(2):
+        before = len(gpu.launches)
+        x, out = GpuArray((3, 8)), GpuArray((3, 8))
+        assert call(x, out) is out
+        found.append((x, out, gpu.launches[before:]))
+        for room in (calls, losses, partials, rows):
+            monkeypatch.setattr(room, "perform", None)
+    (*_, first), (x, out, second) = found
+    assert [launch.name for launch in first] == [launch.name for launch in second]
+    packed = b"".join(launch.packed for launch in second)
+    assert all(struct.pack("Q", a.address) in packed for a in (x, out))
+    assert [e[0] for e in gpu.log].count("allocate") == [e[0] for e in gpu.log].count("free")
 
 
 def test_repeated_calls_wait_for_other_streams(gpu):

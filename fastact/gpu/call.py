@@ -6,8 +6,8 @@ of another dtype, and a result of which only a part is wanted, is copied before 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from operator import is_
+from collections.abc import Hashable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from fastact.activations.directions import Direction
 from fastact.activations.paired import Pointwise
 from fastact.cuda.kinds import COMPUTING
 from fastact.gpu.arrays import Array, array, described, placed
-from fastact.gpu.driver import driver
 from fastact.gpu.operands import (
     broadcast_shape,
     check_casting,
@@ -26,8 +25,8 @@ from fastact.gpu.operands import (
     output,
     refuse_overlap,
 )
-from fastact.gpu.repeated import attempt, remember
-from fastact.gpu.work import Launch, Work, elementwise_launch, place_of
+from fastact.gpu.repeated import attempt, perform
+from fastact.gpu.work import Work, elementwise_launch
 from fastact.runtime.elsewhere import is_on_gpu, on_gpu
 from fastact.runtime.functions import check_constraint, check_parameter
 from fastact.runtime.halves import half_axis
@@ -46,13 +45,11 @@ def outs_of(op: str, direction: Direction, out: Any) -> tuple[Any, ...]:
     return out
 
 
-def is_plain(
-    record: Pointwise, named: dict[str, Any], where: Any, dtype: Any, casting: Any
-) -> bool:
-    """Whether a call differs from others by its operands alone."""
-    if where is not True or dtype is not None or casting != "same_kind":
-        return False
-    return all(type(named[p.name]) in (int, float) for p in record.parameters)
+def what_of(
+    record: Pointwise, direction: Direction, grouped: bool, where: Any, dtype: Any, casting: Any
+) -> Hashable:
+    """What a call asks for, apart from its arrays and numbers."""
+    return (record, direction.suffix, grouped, where is not True, dtype, casting)
 
 
 def repeated(
@@ -68,15 +65,30 @@ def repeated(
 
     `named` has its arrays, then its parameters.
     """
-    if not is_plain(record, named, where, dtype, casting):
-        return None
     op = record.name + direction.suffix
-    values = numbers_of(op, record, named) if record.parameters else ()
-    arrays = [named[n] for n in direction.arrays]
-    made = attempt((record, direction.suffix), arrays, outs_of(op, direction, out), values)
+    arrays, values, grouped = [*named.values()], (), False
+    if record.parameters:
+        count = len(direction.arrays)
+        numbers = tuple(arrays[count:])
+        grouped = is_on_gpu(numbers[0])
+        if not grouped:
+            if not all(type(v) in (int, float) for v in numbers):
+                return None
+            check_numbers(op, record, *numbers)
+            arrays, values = arrays[:count], numbers
+    if where is not True:
+        arrays.append(where)
+    what = what_of(record, direction, grouped, where, dtype, casting)
+    made = attempt(what, arrays, outs_of(op, direction, out), values)
     if made is None:
         return None
     return made[0] if len(made) == 1 else tuple(made)
+
+
+@lru_cache(maxsize=1024)
+def check_numbers(op: str, record: Pointwise, *numbers: float) -> None:
+    """Raise what is wrong with parameters."""
+    numbers_of(op, record, dict(zip((p.name for p in record.parameters), numbers, strict=True)))
 
 
 def elementwise(
@@ -105,18 +117,20 @@ def elementwise(
         raise TypeError(f"{op}: where has dtype {mask.view.dtype}; it must be boolean")
     kind = loop_dtype(op, operands, dtype, casting)
     parameters, values = parameters_of(op, record, named)
-    shapes = {n: a.view.shape for n, a in (operands | parameters).items()}
-    if mask:
-        shapes["where"] = mask.view.shape
-    shape = grown(broadcast_shape(op, shapes), outs)
+    every = operands | parameters | ({"where": mask} if mask else {})
+    shape = grown(broadcast_shape(op, {n: a.view.shape for n, a in every.items()}), outs)
     first = operands[direction.arrays[0]]
     results = [output(op, first, o, shape, kind, casting) for o in outs]
-    call = Call(record, direction, kind, operands | parameters, values, results, mask)
-    refuse_overlap(op, [r for r, o in zip(results, outs, strict=True) if o is not None],
-                   call.inputs)  # fmt: skip
-    launch = call.run()
-    if launch and is_plain(record, named, where, dtype, casting):
-        remember((record, direction.suffix), list(operands.values()), results, launch)
+    if mask:
+        given = [r for r, o in zip(results, outs, strict=True) if o is not None]
+        refuse_overlap(op, given, "where", mask)
+
+    def compute(work: Work, operands: dict[str, Array], results: list[Array]) -> None:
+        mask = operands.pop("where", None)
+        Call(record, direction, kind, operands, values, results, mask).work(work)
+
+    what = what_of(record, direction, bool(parameters), where, dtype, casting)
+    perform(op, what, every, outs, results, compute, values, late=mask is not None)
     return results[0].value if len(results) == 1 else tuple(r.value for r in results)
 
 
@@ -170,22 +184,8 @@ class Call:
         self.record, self.direction, self.kind = record, direction, kind
         self.operands, self.values, self.results, self.mask = operands, values, results, mask
 
-    @property
-    def inputs(self) -> list[Array]:
-        return [*self.operands.values(), *((self.mask,) if self.mask else ())]
-
-    def run(self) -> Launch | None:
-        """The launch, if nothing else was needed."""
-        every = self.operands | {f"out{k}": r for k, r in enumerate(self.results)}
-        if self.mask:
-            every["where"] = self.mask
-        gpu = driver()
-        place = place_of(self.record.name + self.direction.suffix, gpu, every)
-        with Work(gpu, place) as work:
-            return self.work(work)
-
-    def work(self, work: Work) -> Launch | None:
-        """Launch the kernel, and the copies that it needs. Returns it, if it needs none."""
+    def work(self, work: Work) -> None:
+        """Launch the kernel, and the copies that it needs."""
         kind, arrays = self.kind, self.direction.arrays
         operands = [
             work.converted(a, kind if n in arrays else COMPUTING[kind])
@@ -207,8 +207,6 @@ class Call:
         for target, result in zip(targets, self.results, strict=True):
             if target is not result:
                 work.copy(target, result, self.mask)
-        alone = all(map(is_, every, [*self.operands.values(), *self.results]))
-        return launch if alone else None
 
 
 # An op whose two arrays are the halves of one
@@ -228,19 +226,25 @@ def halves(
     """`glu` on an array on the GPU, or its backward pass, whose result has the shape of x."""
     op = record.name + direction.suffix
     target = out[0] if isinstance(out, tuple) else out
+    what = (record, direction.suffix, axis, type(axis))  # True is no axis, though it equals 1
+    if isinstance(axis, int) and (made := attempt(what, [*named.values()], [target])):
+        return made[0]
     given = gathered(op, named, {"out": target})
     kind = loop_dtype(op, given)
     x = given["x"]
-    a, b = half_arrays(op, x, axis)
+    a, _ = half_arrays(op, x, axis)
     backward = "dy" in given
     if backward and given["dy"].view.shape != a.view.shape:
         raise ValueError(
             f"{op}: dy has shape {given['dy'].view.shape}; it must have shape {a.view.shape}"
         )
     result = output(op, x, target, x.view.shape if backward else a.view.shape, kind)
-    if target is not None:
-        refuse_overlap(op, [result], given.values() if backward else (a, b))
-    results = half_arrays(op, result, axis) if backward else [result]
-    operands = {n: v for n, v in given.items() if n != "x"} | {"a": a, "b": b}
-    Call(record, direction, kind, operands, [], results).run()
+
+    def compute(work: Work, given: dict[str, Array], results: list[Array]) -> None:
+        a, b = half_arrays(op, given["x"], axis)
+        operands = {n: v for n, v in given.items() if n != "x"} | {"a": a, "b": b}
+        made = half_arrays(op, results[0], axis) if backward else results
+        Call(record, direction, kind, operands, [], made).work(work)
+
+    perform(op, what, given, [target], [result], compute)
     return result.value

@@ -7,6 +7,7 @@ the gradient of its row nan, and the sum or mean that it enters; weights count a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from fastact.cuda import helpers
@@ -14,11 +15,11 @@ from fastact.cuda.kinds import COMPUTING, INTEGERS, ITEMSIZE, SIZE
 from fastact.cuda.row_kinds import TOTAL as DIVISOR
 from fastact.gpu import plan
 from fastact.gpu.arrays import Array, placed
-from fastact.gpu.driver import driver
-from fastact.gpu.operands import gathered, loop_dtype, output, refuse_overlap
+from fastact.gpu.operands import gathered, loop_dtype, output
 from fastact.gpu.plan import View
+from fastact.gpu.repeated import attempt, perform
 from fastact.gpu.rows import launched, permuted, total
-from fastact.gpu.work import Work, labels_launch, place_of
+from fastact.gpu.work import Work, labels_launch
 from fastact.rowwise.losses import CLASS, PROBABILITIES, SIGMOID, SMOOTHED, WEIGHTED_SIGMOID
 from fastact.runtime.loss_arguments import (
     check_ids_shape,
@@ -57,27 +58,28 @@ class Loss:
     def results(self, losses: tuple[int, ...]) -> None:
         """Make the arrays for what is returned; `losses`: the shape if they are not reduced."""
         shape = losses if self.each else ()
-        self.value = output(self.name, self.x, None, shape, self.kind)
-        self.made = {"value": self.value}
+        self.made = {"value": output(self.name, self.x, None, shape, self.kind)}
         if self.gradient:
             given = output(self.name, self.x, self.out, self.shape, self.kind, "equiv")
-            if self.out is not None:
-                refuse_overlap(self.name, [given], self.operands.values())
             self.made["out"] = given
 
-    def work(self) -> Work:
-        gpu = driver()
-        return Work(gpu, place_of(self.name, gpu, self.operands | self.made))
+    def perform(self, what: Hashable, compute: Callable[[Work], None]) -> Any:
+        """What is returned, computed with operands and results as a recording knows them."""
+        operands, made = self.operands, self.made
 
-    def returned(self) -> Any:
-        if not self.gradient:
-            return self.value.value
-        return self.value.value, self.made["out"].value
+        def recorded(work: Work, own: dict[str, Array], results: list[Array]) -> None:
+            self.operands, self.made = own, dict(zip(made, results, strict=True))
+            compute(work)
+
+        outs = (None, self.out)[: len(made)]
+        perform(self.name, what, operands, outs, list(made.values()), recorded)
+        found = tuple(a.value for a in made.values())
+        return found if self.gradient else found[0]
 
     def values_for(self, work: Work, shape: tuple[int, ...]) -> tuple[Array, str]:
         """Where the losses of rows go, and the dtype to tell the kernel: all, or to be added up."""
         if self.each:
-            return self.value, ""
+            return self.made["value"], ""
         dtype = "" if self.kind == self.computing else self.computing
         return work.temporary(self.computing, shape), dtype
 
@@ -85,7 +87,19 @@ class Loss:
         """The losses of rows as one."""
         if not self.each:
             flat = losses._replace(view=plan.contiguous(self.computing, (size_of(losses),)))
-            total(work, flat, self.value, math.nan if self.mean else 0.0)
+            total(work, flat, self.made["value"], math.nan if self.mean else 0.0)
+
+
+def what_of(name: str, named: dict[str, Any], *options: Any) -> Hashable:
+    """What a call asks for, apart from its arrays; True is no number, though it equals 1."""
+    return (name, *(v is None for v in named.values()), *options, *map(type, options))
+
+
+def repeated(what: Hashable, gradient: bool, named: dict[str, Any], out: Any) -> Any:
+    """A loss of GPU arrays, if a call like it has been made; else None."""
+    given = [v for v in named.values() if v is not None]
+    made = attempt(what, given, (None, out) if gradient else (None,))
+    return made and (tuple(made) if gradient else made[0])
 
 
 def size_of(array: Array) -> int:
@@ -118,6 +132,9 @@ def softmax_loss(
 ) -> Any:
     """softmax_cross_entropy on the GPU."""
     named = {"logits": logits, "labels": labels, "weight": weight}
+    what = what_of(name, named, axis, ignore_index, label_smoothing, reduction)
+    if (made := repeated(what, gradient, named, out)) is not None:
+        return made
     call = Loss(name, gradient, reduction, named, out)
     smoothing = check_smoothing(name, label_smoothing)
     shape = call.shape
@@ -139,8 +156,10 @@ def softmax_loss(
     check_ignore_index(name, ignore_index, ids, given.view.dtype)
     call.results(lead)
     count = math.prod(lead)
-    with call.work() as work:
-        x = work.converted(call.x, call.kind)
+
+    def compute(work: Work) -> None:
+        weights, given = call.operands.get("weight"), call.operands["labels"]
+        x = work.converted(call.operands["logits"], call.kind)
         rows = {"x": x._replace(view=last(x.view, axis))}
         flags: dict[str, Any] = {}
         share = smoothing / classes
@@ -174,7 +193,8 @@ def softmax_loss(
             rows["out0"] = made._replace(view=last(made.view, axis))
         launched(work, op, rows | {"value": losses}, values, **flags)
         call.add_up(work, losses)
-    return call.returned()
+
+    return call.perform(what, compute)
 
 
 def divisor(work: Work, own: Array, lead: tuple[int, ...]) -> Array:
@@ -226,6 +246,9 @@ def sigmoid_loss(
 ) -> Any:
     """sigmoid_cross_entropy on the GPU: entries are rows of some length, as they lie."""
     named = {"logits": logits, "targets": targets, "weight": weight, "pos_weight": pos_weight}
+    what = what_of(name, named, reduction)
+    if (made := repeated(what, gradient, named, out)) is not None:
+        return made
     call = Loss(name, gradient, reduction, named, out)
     shape, given = call.shape, call.operands
     if given["targets"].view.shape != shape:
@@ -251,17 +274,19 @@ def sigmoid_loss(
     values = [math.nan]
     if not call.each:
         values.append(1.0 / size if call.mean and size else 1.0)
-    with call.work() as work:
+
+    def compute(work: Work) -> None:
         entries = {
-            letters[w]: everywhere(work.converted(given[w], call.kind), shape)
+            letters[w]: everywhere(work.converted(call.operands[w], call.kind), shape)
             for w in letters
             if w in given
         }
-        results = [*((call.value,) * call.each), *(call.made[n] for n in ("out",) * gradient)]
+        words = ("value",) * call.each + ("out",) * gradient
+        results = [call.made[w] for w in words]
         entries |= {f"out{k}": r for k, r in enumerate(results)}
         parts = in_rows(entries)
         count = sum(math.prod(part["x"].view.shape[:-1]) for part in parts)
-        losses, flags["value_dtype"] = call.value, ""
+        losses, flags["value_dtype"] = call.made["value"], ""
         if not call.each:
             losses, flags["value_dtype"] = call.values_for(work, (count,))
         start = 0
@@ -274,7 +299,8 @@ def sigmoid_loss(
             launched(work, op, part, values, **flags)
             start += math.prod(lead)
         call.add_up(work, losses)
-    return call.returned()
+
+    return call.perform(what, compute)
 
 
 def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:

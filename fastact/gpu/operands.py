@@ -176,9 +176,7 @@ def extent(a: Array) -> tuple[int, int]:
     )
 
 
-def refuse_overlap(op: str, outs: Sequence[Array], inputs: Iterable[Array]) -> None:
-    for out in outs:
-        if overlapping(out, inputs):
-            raise ValueError(
-                f"{op}: out overlaps an input in another layout; it must be that input, or apart"
-            )
+def refuse_overlap(op: str, outs: Sequence[Array], name: str, mask: Array) -> None:
+    """A mask is read while results are written, so it must be apart from them."""
+    if any(overlapping(out, [mask]) for out in outs):
+        raise ValueError(f"{op}: out overlaps {name} in memory; they must be apart")

@@ -8,7 +8,7 @@ up in the same way. A slab depends on the shapes alone, and so do the bits of a 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -17,11 +17,12 @@ from fastact.activations.paired import Pointwise
 from fastact.cuda.kinds import COMPUTING
 from fastact.gpu import plan
 from fastact.gpu.arrays import Array, placed
-from fastact.gpu.call import Call, parameters_of
-from fastact.gpu.driver import driver
-from fastact.gpu.operands import broadcast_shape, gathered, loop_dtype, output, refuse_overlap
+from fastact.gpu.call import Call, check_numbers, parameters_of
+from fastact.gpu.operands import broadcast_shape, gathered, loop_dtype, output
+from fastact.gpu.repeated import attempt, perform
 from fastact.gpu.rows import permuted, total
-from fastact.gpu.work import Place, Work, place_of
+from fastact.gpu.work import Work
+from fastact.runtime.elsewhere import is_on_gpu
 from fastact.runtime.partials import summed_axes
 
 # Entries whose partials are made at once: 16 MiB of float32, less than the second cache of a large
@@ -43,6 +44,9 @@ def backward(
     record: Pointwise, direction: Direction, named: dict[str, Any], outs: list[Any]
 ) -> list[Any]:
     """The results of a direction that sums; `named` are its arrays and parameters."""
+    made = repeated(record, direction, named, outs)
+    if made is not None:
+        return made
     op = f"{record.name}_backward"
     given = {n: named[n] for n in direction.arrays}
     operands = gathered(op, given, named | {"out": outs[0]})
@@ -59,23 +63,42 @@ def backward(
         shape = argument.view.shape if argument else ()
         word = f"out for {result.name}"
         results.append(output(op, like, out, shape, dtype, name=word))
-    refuse_overlap(op, [r for r, o in zip(results, outs, strict=True) if o is not None],
-                   arguments.values())  # fmt: skip
-    gpu = driver()
-    place = place_of(op, gpu, arguments | {r.name: a for r, a in
-                     zip(direction.results, results, strict=True)})  # fmt: skip
-    what = Backward(record, direction, computing, values)
-    with Work(gpu, place) as work:
+
+    def compute(work: Work, arguments: dict[str, Array], results: list[Array]) -> None:
+        what = Backward(record, direction, computing, values)
         if math.prod(common) <= SLAB:
             fill(work, what, arguments, common, results)
         else:
-            in_slabs(work, place, what, arguments, common, results)
+            in_slabs(work, what, arguments, common, results)
+
+    what = what_of(record, direction, bool(parameters))
+    perform(op, what, arguments, outs, results, compute, values)
     return [r.value for r in results]
+
+
+def what_of(record: Pointwise, direction: Direction, grouped: bool) -> Hashable:
+    """What a call asks for, apart from its arrays and numbers."""
+    return (record, tuple(direction.results), grouped, SLAB)
+
+
+def repeated(
+    record: Pointwise, direction: Direction, named: dict[str, Any], outs: list[Any]
+) -> list[Any] | None:
+    """The results of a call, if one like it has been made; else None."""
+    count = len(direction.arrays)
+    given = [*named.values()]
+    numbers = tuple(given[count:])
+    grouped = bool(numbers) and is_on_gpu(numbers[0])
+    if grouped:
+        return attempt(what_of(record, direction, True), given, outs)
+    if not all(type(v) in (int, float) for v in numbers):
+        return None
+    check_numbers(f"{record.name}_backward", record, *numbers)
+    return attempt(what_of(record, direction, False), given[:count], outs, numbers)
 
 
 def in_slabs(
     work: Work,
-    place: Place,
     what: Backward,
     arguments: dict[str, Array],
     common: tuple[int, ...],
@@ -89,7 +112,6 @@ def in_slabs(
         None if long_along(a, at) else work.temporary(what.computing, (len(starts), *a.view.shape))
         for a in results
     ]
-    work.begin()
     for k, start in enumerate(starts):
         cut = slice(start, min(start + step, common[axis]))
         lengths = (*common[:axis], cut.stop - start, *common[axis + 1 :])
@@ -98,8 +120,8 @@ def in_slabs(
             part(a, at, cut) if share is None else row(share, k)
             for a, share in zip(results, shares, strict=True)
         ]
-        with Work(work.gpu, place._replace(others=())) as own:  # gives memory back at its end
-            fill(own, what, pieces, lengths, targets)
+        with work.scope():
+            fill(work, what, pieces, lengths, targets)
     for share, result in zip(shares, results, strict=True):
         if share is not None:
             order = [*range(1, len(share.view.shape)), 0]

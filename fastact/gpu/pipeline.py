@@ -142,8 +142,9 @@ class Slot:
         for _, part, pinned, at in staged[:count]:
             np.copyto(pinned, part, casting="unsafe")
             gpu.copy_in(self.device + at, self.pinned + at, pinned.nbytes, self.stream)
-        with Work(gpu, Place(DEVICE, self.stream, ())) as work:
-            compute(work, arrays, piece)
+        work = Work()
+        compute(work, arrays, piece)
+        work.recipe().perform(gpu, Place(DEVICE, self.stream, ()), ())
         for _, _, pinned, at in staged[count:]:
             gpu.copy_out(self.pinned + at, self.device + at, pinned.nbytes, self.stream)
 

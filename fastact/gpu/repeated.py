@@ -1,54 +1,60 @@
-"""Calls like an earlier one: the same op on operands of the same kinds, layouts and alignment.
+"""What a call came to is kept for calls like it: the same op on operands of the same kinds,
+layouts and alignment.
 
-What an earlier call has checked and planned holds for them, but for where the operands lie, on
-which streams, and what the numbers are. So a call costs little more than the reading of each
-operand's interface, once. Calls that need copies, masks or limits are not among these.
+All that an earlier call has checked and recorded holds for them, but for where the operands lie,
+on which streams, and what the numbers are. So a call costs little more than the reading of each
+operand's interface, once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fastact.gpu import arrays
 from fastact.gpu.arrays import Array, stream_of
 from fastact.gpu.driver import LEGACY_STREAM, Driver, driver
-from fastact.gpu.operands import extent
-from fastact.gpu.work import Launch, Place, Work
+from fastact.gpu.operands import extent, overlapping
+from fastact.gpu.work import Place, Recipe, Work, place_of
 from fastact.runtime.elsewhere import INTERFACE
 
-MOST = 4096  # combinations that are kept
+MOST = 4096  # combinations of operands that are kept
 SHAPE = slice(2, 5)  # of what an operand is known by: dtype, shape, strides
 
-
-# An operand: what a call can differ by, its address, its stream
-Found = tuple[tuple[Any, ...], int, int | None]
-
-
-class Recipe(NamedTuple):
-    """What an earlier call came to."""
-
-    launch: Launch
-    operands: list[tuple[int, int]]  # how far each reaches, relative to its address
-    results: list[tuple[int, int]]
+Kind = tuple[Any, ...]  # what a call can differ by in an operand
+Found = tuple[Kind, int, int | None]  # an operand: its kind, its address, its stream
+Compute = Callable[[Work, dict[str, Array], list[Array]], None]
 
 
 class Result(NamedTuple):
-    """A result of an earlier call."""
+    """A result that an earlier call has made."""
 
     shape: tuple[int, ...]
     dtype: str
     same: bool  # as that of the first operand
 
 
-_results: dict[Hashable, list[Result]] = {}
-_recipes: dict[Hashable, Recipe] = {}
+class Known(NamedTuple):
+    """An earlier call; how far its operands and results reach, relative to their addresses."""
+
+    recipe: Recipe
+    operands: list[tuple[int, int]]
+    results: list[tuple[int, int]]
+
+
+class Like(NamedTuple):
+    """Calls with operands of the same kinds."""
+
+    results: list[Result | None]  # None: it was given so far
+    known: dict[tuple[Kind, ...], Known]  # by the kinds of the results
+
+
+_calls: dict[Hashable, Like] = {}
 
 
 def forget() -> None:
-    _results.clear()
-    _recipes.clear()
+    _calls.clear()
 
 
 def found(value: Any) -> Found | None:
@@ -93,18 +99,22 @@ def place_at(device: int, stream: int) -> Place:
     return Place(device, stream, ())
 
 
-def overlap(recipe: Recipe, operands: Sequence[Found], outputs: Sequence[Found]) -> bool:
+def overlap(known: Known, operands: Sequence[Found], outputs: Sequence[Found]) -> bool:
     """Whether a result shares memory with an operand that is not exactly it."""
-    for (kind, place, _), (low, high) in zip(outputs, recipe.results, strict=True):
-        for (own, address, _), (start, stop) in zip(operands, recipe.operands, strict=True):
-            apart = address + start >= place + high or place + low >= address + stop
-            if not apart and (address != place or own[SHAPE] != kind[SHAPE]):
+    for (kind, place, _), (low, high) in zip(outputs, known.results, strict=True):
+        first, end = place + low, place + high
+        for (own, address, _), (start, stop) in zip(operands, known.operands, strict=True):
+            if (
+                address + start < end
+                and first < address + stop
+                and (address != place or own[SHAPE] != kind[SHAPE])
+            ):
                 return True
     return False
 
 
 def attempt(
-    what: Hashable, operands: Sequence[Any], outs: Sequence[Any], values: Sequence[float]
+    what: Hashable, operands: Sequence[Any], outs: Sequence[Any], values: Sequence[float] = ()
 ) -> list[Any] | None:
     """The results of a call, if one like it has been made; else None, and nothing is done."""
     every: list[Found] = []
@@ -116,57 +126,104 @@ def attempt(
         every.append(operand)
         key.append(operand[0])
     try:
-        results = _results.get(tuple(key))
+        like = _calls.get(tuple(key))
     except TypeError:  # a shape or a stride that cannot be a key
         return None
-    if results is None:
+    if like is None:
         return None
-    made, given = [], False
-    for out, result in zip(outs, results, strict=True):
-        if out is None:
-            out = arrays.make(operands[0], result.shape, result.dtype, result.same)
-        else:
+    made, kinds, given = [], [], False
+    for out, result in zip(outs, like.results, strict=True):
+        if out is not None:
             given = True
+        elif result is None:
+            return None
+        else:
+            out = arrays.make(operands[0], *result)
         target = found(out)
         if target is None:
             return None
         made.append(out)
         every.append(target)
-        key.append(target[0])
-    recipe = _recipes.get(tuple(key))
+        kinds.append(target[0])
+    known = like.known.get(tuple(kinds))
     count = len(operands)
-    if recipe is None or (given and overlap(recipe, every[:count], every[count:])):
+    if known is None or (given and overlap(known, every[:count], every[count:])):
         return None
     gpu = driver()
     place = place_among(gpu, every)
     if place is None:
         return None
-    with Work(gpu, place) as work:
-        work.run(recipe.launch, [address for _, address, _ in every], values)
+    known.recipe.perform(gpu, place, [address for _, address, _ in every], values)
     return made
 
 
+def perform(
+    op: str,
+    what: Hashable | None,
+    operands: dict[str, Array],
+    outs: Sequence[Any],
+    results: Sequence[Array],
+    compute: Compute,
+    values: Sequence[float] = (),
+    late: bool = False,
+) -> None:
+    """Record a call, do it, and keep what it came to under `what`.
+
+    `outs` are what was given for the results. One that overlaps an operand in another layout is
+    written when all is computed, which `late` says that `compute` sees to itself.
+    """
+    gpu = driver()
+    named = operands | {f"out{k}": r for k, r in enumerate(results)}
+    place = place_of(op, gpu, named)
+    work = Work(values)
+    own = {n: work.operand(a) for n, a in operands.items()}
+    targets = [work.operand(r) for r in results]
+    mixed = [
+        o is not None and overlapping(r, operands.values())
+        for o, r in zip(outs, results, strict=True)
+    ]
+    written = [
+        work.temporary(t.view.dtype, t.view.shape) if clash and not late else t
+        for t, clash in zip(targets, mixed, strict=True)
+    ]
+    compute(work, own, written)
+    for target, source in zip(targets, written, strict=True):
+        if source is not target:
+            work.copy(source, target)
+    recipe = work.recipe()
+    recipe.perform(gpu, place, [a.address for a in named.values()], values)
+    if what is not None and not any(mixed):
+        remember(what, list(operands.values()), outs, results, recipe)
+
+
 def remember(
-    what: Hashable, operands: Sequence[Array], results: Sequence[Array], launch: Launch
+    what: Hashable,
+    operands: Sequence[Array],
+    outs: Sequence[Any],
+    results: Sequence[Array],
+    recipe: Recipe,
 ) -> None:
     """Keep what a call came to, for those like it."""
-    every = [*operands, *results]
     kinds = []
-    for a in every:
+    for a in (*operands, *results):
         operand = found(a.value)
         if operand is None:
             return
         kinds.append(operand[0])
     like = operands[0].view.dtype
-    if len(_recipes) >= MOST:
+    count = len(operands)
+    if len(_calls) >= MOST:
         forget()
     try:
-        _results[what, *kinds[: len(operands)]] = [
-            Result(a.view.shape, a.view.dtype, a.view.dtype == like) for a in results
-        ]
-        ends = [reach(a) for a in every]
-        count = len(operands)
-        _recipes[what, *kinds] = Recipe(launch, ends[:count], ends[count:])
+        calls = _calls.setdefault((what, *kinds[:count]), Like([None] * len(outs), {}))
+        if len(calls.known) >= MOST:
+            calls.known.clear()
+        calls.known[tuple(kinds[count:])] = Known(
+            recipe, [reach(a) for a in operands], [reach(a) for a in results]
+        )
+        for k, a in enumerate(results):
+            if outs[k] is None:
+                calls.results[k] = Result(a.view.shape, a.view.dtype, a.view.dtype == like)
     except TypeError:  # a shape or a stride that cannot be a key
         return
 

@@ -11,11 +11,10 @@ import numpy as np
 
 from fastact.cuda.kinds import COMPUTING
 from fastact.gpu.arrays import Array
-from fastact.gpu.driver import driver
-from fastact.gpu.operands import check_casting, gathered, loop_dtype, output, refuse_overlap
+from fastact.gpu.operands import check_casting, gathered, loop_dtype, output
 from fastact.gpu.plan import View, broadcast
-from fastact.gpu.repeated import attempt, remember
-from fastact.gpu.work import Launch, Work, place_of, row_launch
+from fastact.gpu.repeated import attempt, perform
+from fastact.gpu.work import Work, row_launch
 from fastact.rowwise.losses import TOTAL
 from fastact.rowwise.record import LIMIT, MASK, RowOp
 from fastact.runtime.elsewhere import on_gpu
@@ -140,12 +139,11 @@ def row_values(call: RowCall, dtype: str = "float64") -> list[float]:
 
 def launched(
     work: Work, op: RowOp, operands: dict[str, Array], values: list[float], **flags: Any
-) -> Launch:
+) -> None:
     """Run the kernels of a row op on operands whose views are rows."""
     views = tuple([(n, a.view) for n, a in operands.items()])
     launch = row_launch(op, views, tuple([(n, f) for n, f in flags.items() if f]))
     work.run(launch, [a.address for a in operands.values()], values)
-    return launch
 
 
 def in_rows(work: Work, frame: Frame, array: Array) -> Array:
@@ -172,14 +170,14 @@ def limit_of(offset: int, shape: tuple[int, ...]) -> Array:
 def repeated(call: RowCall) -> Any:
     """A row op on GPU arrays, if a call like it has been made; else None."""
     what = what_of(call)
-    made = what and attempt(what, call.arrays, (call.target,), (call.empty,))
+    given = call.arrays if call.where is True else (*call.arrays, call.where)
+    made = what and attempt(what, given, (call.target,))
     return made and made[0]
 
 
 def rows(call: RowCall) -> Any:
     """A row op on GPU arrays that is not like an earlier call."""
     op, where, out = call.op, call.where, call.target
-    what = what_of(call)
     named = dict(zip(op.inputs, call.arrays, strict=True))
     if not on_gpu((*named.values(), where, out)):
         from fastact.gpu import host
@@ -200,10 +198,8 @@ def rows(call: RowCall) -> Any:
         every[MASK.name] = spread(op, mask, shape)
     (result,) = op.results()
     made = output(op.name, key, out, shape if result.is_row else per_row_shape, kind, call.casting)
-    if out is not None:
-        refuse_overlap(op.name, [made], every.values())
-    gpu = driver()
-    with Work(gpu, place_of(op.name, gpu, every | {"out": made})) as work:
+
+    def compute(work: Work, every: dict[str, Array], results: list[Array]) -> None:
         laid: dict[str, Array] = {}
         for name, array in every.items():
             own = array if name == MASK.name else work.converted(array, kind)
@@ -213,6 +209,7 @@ def rows(call: RowCall) -> Any:
                 laid[name] = in_rows(work, frame, own)
         if call.offset is not None:
             laid[LIMIT.name] = limit_of(call.offset, shape)
+        (made,) = results
         made_last = made._replace(
             view=frame.moved(made.view) if result.is_row else frame.per_row(made.view)
         )
@@ -223,27 +220,22 @@ def rows(call: RowCall) -> Any:
         view = merged(written.view, count) if count >= 0 else written.view
         assert view is not None
         laid[result.name] = written._replace(view=view)
-        launch = launched(work, op, laid, row_values(call, kind), **row_flags(call))
+        launched(work, op, laid, row_values(call, kind), **row_flags(call))
         if written is not made_last:
             work.copy(written, made_last)
-        elif what is not None and all(map(same_place, operands.values(), laid.values())):
-            remember(what, list(operands.values()), [made], launch)
+
+    perform(op.name, what_of(call), every, [out], [made], compute)
     return made.value
 
 
-def same_place(a: Array, b: Array) -> bool:
-    """Whether two are views of one array, not one a copy of the other."""
-    return a.address == b.address and a.view.dtype == b.view.dtype
-
-
 def what_of(call: RowCall) -> Hashable | None:
-    """What a call asks for, apart from its arrays; None for what is never repeated as it is."""
-    if call.where is not True or call.offset is not None or call.dtype is not None:
+    """What a call asks for, apart from its arrays; None for what cannot be told so."""
+    op, _, axis, _, dtype, casting, empty, factor, where, keepdims, offset, groups = call
+    if isinstance(axis, list):
         return None
-    if call.casting != "same_kind" or call.factor != 1.0:
-        return None
-    kinds = type(call.axis), type(call.groups)  # True is no axis, though it equals 1
-    return (call.op, call.axis, bool(call.keepdims), call.groups, kinds)
+    kinds = type(axis), type(groups)  # True is no axis, though it equals 1
+    options = (dtype, casting, empty == empty, factor, where is not True, keepdims, offset)
+    return (op, axis, groups, kinds, options)
 
 
 def total(work: Work, x: Array, result: Array, empty: float = math.nan) -> None:

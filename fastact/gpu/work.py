@@ -1,9 +1,15 @@
-"""What one call does on a GPU: where it runs, what it launches, what it needs meanwhile."""
+"""What a call does on a GPU: recorded once per layout, then done with each call's arrays.
+
+A recording knows operands by numbers, and addresses as distances from where they begin. What
+comes of it, a recipe, holds for all calls that differ in where their operands lie and in the
+parameters alone; its temporary memory is one block, asked for and given back on the stream.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -11,7 +17,7 @@ from fastact.activations.directions import Direction
 from fastact.activations.paired import Pointwise
 from fastact.gpu import kernels, plan
 from fastact.gpu.arrays import Array, itemsize
-from fastact.gpu.driver import LEGACY_STREAM, Driver
+from fastact.gpu.driver import LEGACY_STREAM, CudaError, Driver
 from fastact.rowwise.record import RowOp
 
 
@@ -41,72 +47,154 @@ def place_of(op: str, gpu: Driver, operands: dict[str, Array]) -> Place:
 
 
 class Launch:
-    """The launches of one layout of a call, ready to be repeated."""
+    """The launches of one layout of a part of a call."""
 
     def __init__(self, plans: plan.Plans) -> None:
         self.workspace = plans.workspace
-        self.steps = [(step.kernel, *kernels.packer(step)) for step in plans.launches]
-        self.geometry = [(*step.grid, *step.kernel.block) for step in plans.launches]
-        self.functions: dict[tuple[Driver, int], list[Any]] = {}
+        self.steps = [
+            (step.kernel, (*step.grid, *step.kernel.block), *kernels.packer(step))
+            for step in plans.launches
+        ]
 
-    def ready(self, gpu: Driver, device: int) -> list[Any]:
-        """The kernels on a device."""
-        found = self.functions.get((gpu, device))
-        if found is None:
-            found = [kernels.function(gpu, device, kernel) for kernel, *_ in self.steps]
-            self.functions[gpu, device] = found
-        return found
+
+# A recording's addresses: SPAN * k + distance is that far from the beginning of base k, and of
+# base 0 it is the number itself. Base 1 is the temporary memory, the others are the operands.
+SPAN = 1 << 64
+TEMPORARY, OPERANDS = 1, 2
+# Where temporary arrays begin: large ones where whole lines of the cache do, small ones where a
+# vector does.
+LINES, LARGE = 256, 4096
+
+
+class Step(NamedTuple):
+    """One launch of a recipe."""
+
+    kernel: Any
+    geometry: tuple[int, ...]
+    size: int  # bytes of the arguments
+    pack: kernels.Pack
+    places: tuple[tuple[int, int], ...] | None  # (base, distance) each; None: those of the call
+    values: tuple[float, ...] | None  # None: those of the call
+    space: int  # where its workspace begins in the temporary memory
+
+
+class Recipe:
+    """What a call comes to, whatever the addresses of its operands."""
+
+    def __init__(self, steps: Sequence[Step], temporary: int) -> None:
+        self.steps, self.temporary = steps, temporary
+        self.functions: dict[int, list[tuple[Any, Step]]] = {}  # by device
+
+    def ready(self, gpu: Driver, device: int) -> list[tuple[Any, Step]]:
+        """The steps with their functions on a device, in whose context the caller is."""
+        made = [(kernels.function(gpu, device, step.kernel), step) for step in self.steps]
+        self.functions[device] = made
+        return made
+
+    def perform(
+        self, gpu: Driver, place: Place, addresses: Sequence[int], values: Sequence[float] = ()
+    ) -> None:
+        """Launch it with operands at these addresses. Without launches, no driver is asked."""
+        if not self.steps:
+            return
+        device, stream, others = place
+        entered = gpu.enter(device)
+        try:
+            for other in others:
+                gpu.wait_for(stream, other)
+            steps = self.functions.get(device) or self.ready(gpu, device)
+            if self.temporary:
+                self.with_memory(gpu, steps, stream, addresses, values)
+                return
+            for function, (_, geometry, size, pack, places, own, _) in steps:
+                found = addresses if places is None else located(places, 0, addresses)
+                numbers = values if own is None else own
+                gpu.launch(function, geometry, stream, size, pack, found, numbers, 0)
+        finally:
+            if entered:
+                gpu.leave()
+
+    def with_memory(
+        self,
+        gpu: Driver,
+        steps: Sequence[tuple[Any, Step]],
+        stream: int,
+        addresses: Sequence[int],
+        values: Sequence[float],
+    ) -> None:
+        memory = gpu.allocate(self.temporary, stream)
+        try:
+            for function, (_, geometry, size, pack, places, own, space) in steps:
+                found = addresses if places is None else located(places, memory, addresses)
+                numbers = values if own is None else own
+                gpu.launch(function, geometry, stream, size, pack, found, numbers, memory + space)
+        except BaseException:
+            with suppress(CudaError):  # a failure of the card: the first error says it
+                gpu.free(memory, stream)
+            raise
+        gpu.free(memory, stream)
+
+
+def located(places: Sequence[tuple[int, int]], memory: int, addresses: Sequence[int]) -> list[int]:
+    bases = (0, memory, *addresses)
+    return [bases[k] + distance for k, distance in places]
 
 
 class Work:
-    """The part of a call that runs on a GPU; temporary memory is given back at its end.
+    """A recording of what a call launches, and of the memory that it takes meanwhile.
 
-    Without launches, nothing is asked of the driver.
+    `values` are the numbers that calls of one recipe differ in: launched with this very object,
+    a kernel gets the call's own.
     """
 
-    def __init__(self, gpu: Driver, place: Place) -> None:
-        self.gpu = gpu
-        self.device, self.stream, self.others = place
-        self.temporaries: list[int] = []
-        self.begun = self.entered = False
+    def __init__(self, values: Sequence[float] = ()) -> None:
+        self.values = values
+        self.steps: list[Step] = []
+        self.beginnings = [0, 0]  # of each base, modulo the alignment of lines
+        self.top = self.most = 0  # bytes of temporary memory in use now, and at most
 
-    def __enter__(self) -> Work:
-        return self
+    def operand(self, array: Array) -> Array:
+        """An operand of the call as the recording knows it; they are numbered as they come."""
+        beginning = array.address % LINES
+        address = SPAN * len(self.beginnings) + beginning
+        self.beginnings.append(beginning)
+        return array._replace(address=address)
 
-    def begin(self) -> None:
-        """Make the device current, and let the stream wait for the others, once."""
-        if self.begun:
-            return
-        self.begun = True
-        self.entered = self.gpu.enter(self.device)
-        for other in self.others:
-            self.gpu.wait_for(self.stream, other)
+    def recipe(self) -> Recipe:
+        return Recipe(self.steps, self.most)
 
-    def __exit__(self, *_: Any) -> None:
+    def place(self, address: int) -> tuple[int, int]:
+        """(base, distance) of a recorded address; operands reach in both directions."""
+        base = (address + SPAN // 2) // SPAN
+        return base, address - SPAN * base - self.beginnings[base]
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Temporary memory that is taken in the block is free again after it."""
+        top = self.top
         try:
-            for address in self.temporaries:
-                self.gpu.free(address, self.stream)
+            yield
         finally:
-            if self.entered:
-                self.gpu.leave()
+            self.top = top
 
     def allocate(self, size: int) -> int:
-        self.begin()
-        address = self.gpu.allocate(size, self.stream)
-        self.temporaries.append(address)
-        return address
+        """The recorded address of temporary memory."""
+        unit = LINES if size >= LARGE else plan.kinds.VECTOR_BYTES
+        start = -(-self.top // unit) * unit
+        self.top = start + size
+        self.most = max(self.most, self.top)
+        return SPAN * TEMPORARY + start
 
     def run(self, launch: Launch, addresses: Sequence[int], values: Sequence[float] = ()) -> None:
-        if not launch.steps:
-            return
-        if not self.begun:
-            self.begin()
-        space = self.allocate(launch.workspace) if launch.workspace else 0
-        functions = launch.ready(self.gpu, self.device)
-        for function, geometry, (_, size, pack) in zip(
-            functions, launch.geometry, launch.steps, strict=True
-        ):
-            self.gpu.launch(function, geometry, self.stream, size, pack, addresses, values, space)
+        """Record a launch. What it needs for itself is free again after it."""
+        places: Any = tuple(map(self.place, addresses))
+        if places == tuple([(k, 0) for k in range(OPERANDS, len(self.beginnings))]):
+            places = None
+        own = None if values is self.values else tuple(values)
+        with self.scope():
+            space = self.allocate(launch.workspace) - SPAN if launch.workspace else 0
+        for kernel, geometry, size, pack in launch.steps:
+            self.steps.append(Step(kernel, geometry, size, pack, places, own, space))
 
     def temporary(self, dtype: str, shape: tuple[int, ...]) -> Array:
         """An array of this call alone, in C order."""
