@@ -22,6 +22,7 @@ import fastact as fa
 from fastact.gpu import driver
 
 CONTEXT = 0xC0  # the stand-in's, of device 0
+MEMORY = 1 << 29
 
 
 @cfunc(types.intc(types.CPointer(types.uint64)))
@@ -37,12 +38,33 @@ def launch(f, x, y, z, i, j, k, shared, stream, parameters, extra):  # type: ign
     return 0
 
 
+@cfunc(types.intc(types.CPointer(types.uint64), types.uintp, types.voidptr))
+def allocate(result: Any, size: Any, stream: Any) -> int:
+    """cuMemAllocAsync"""
+    carray(result, 1)[0] = MEMORY
+    return 0
+
+
+@cfunc(types.intc(types.uint64, types.voidptr))
+def free(address: Any, stream: Any) -> int:
+    """cuMemFreeAsync"""
+    return 0
+
+
+FUNCTIONS = {
+    "cuCtxGetCurrent": current,
+    "cuLaunchKernel": launch,
+    "cuMemAllocAsync": allocate,
+    "cuMemFreeAsync": free,
+}
+
+
 class Returning(Library):
     """The stand-in, with foreign functions for what every call needs."""
 
     def __init__(self) -> None:
         super().__init__()
-        for name, function in (("cuCtxGetCurrent", current), ("cuLaunchKernel", launch)):
+        for name, function in FUNCTIONS.items():
             kinds = driver.HOT[name]
             setattr(self, name, ctypes.CFUNCTYPE(ctypes.c_int, *kinds)(function.address))
 
@@ -72,10 +94,13 @@ def main() -> None:
     labels = GpuArray((64,), "int64")
     cases: dict[str, Callable[[], Any]] = {
         "reading an interface": lambda: x.__cuda_array_interface__,
-        "making an array": lambda: GpuArray((64, 256)),
+        "making an array": lambda: x.__array_namespace__().empty(
+            (64, 256), dtype=x.dtype, device=x.device
+        ),
         "sigmoid(x, out=out)": lambda: fa.sigmoid(x, out=out),
         "sigmoid(x)": lambda: fa.sigmoid(x),
         "swish(x, 1.5, out=out)": lambda: fa.swish(x, 1.5, out=out),
+        "leaky_relu(x, 0.1)": lambda: fa.leaky_relu(x, 0.1),
         "sigmoid_backward(dy, x, out=out)": lambda: fa.sigmoid_backward(dy, x, out=out),
         "softmax(x, out=out)": lambda: fa.softmax(x, out=out),
         "softmax_backward(dy, x, out=out)": lambda: fa.softmax_backward(dy, x, out=out),

@@ -58,14 +58,14 @@ class Executing(Library):
         )
 
     def cuMemAllocAsync(self, result: Any, size: Any, stream: Any) -> int:  # noqa: N802
-        buffer = self.memory.place(Buffer(np.zeros(size.value, np.uint8), "out"))
+        buffer = self.memory.place(Buffer(np.zeros(size, np.uint8), "out"))
         self.temporaries[buffer.address] = buffer
         self.most = max(self.most, sum(b.nbytes for b in self.temporaries.values()))
         return self.write(result, buffer.address)
 
     def cuMemFreeAsync(self, address: Any, stream: Any) -> int:  # noqa: N802
-        buffer = self.temporaries.pop(address.value)
-        return self.later(stream.value, lambda: self.memory.buffers.remove(buffer))
+        buffer = self.temporaries.pop(address)
+        return self.later(stream, lambda: self.memory.buffers.remove(buffer))
 
     def cuStreamCreate(self, result: Any, flags: int) -> int:  # noqa: N802
         assert flags == driver.NON_BLOCKING

@@ -127,11 +127,11 @@ class Library:
 
     def cuMemAllocAsync(self, result: Any, size: Any, stream: Any) -> int:  # noqa: N802
         self.next += PAGE
-        self.log.append(("allocate", size.value, stream.value))
+        self.log.append(("allocate", size, stream))
         return self.write(result, self.next)
 
     def cuMemFreeAsync(self, address: Any, stream: Any) -> int:  # noqa: N802
-        self.log.append(("free", address.value, stream.value))
+        self.log.append(("free", address, stream))
         return 0
 
 
@@ -163,7 +163,7 @@ class Namespace:
         return np.dtype(name)
 
     def empty(self, shape: Any, dtype: Any, device: Any) -> GpuArray:
-        return self.kind(shape, np.dtype(dtype).name, device=device)
+        return self.kind(shape, dtype, device=device)
 
 
 class GpuArray:
@@ -174,7 +174,7 @@ class GpuArray:
     def __init__(
         self,
         shape: Any,
-        dtype: str = "float32",
+        dtype: Any = "float32",
         *,
         strides: Any = None,  # in elements
         offset: int = 0,  # in bytes

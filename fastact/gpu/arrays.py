@@ -44,8 +44,10 @@ def described(value: Any) -> str:
 
 
 def torch_stream(value: Any) -> int:
-    import torch
-
+    torch = sys.modules["torch"]
+    number = getattr(torch._C, "_cuda_getCurrentRawStream", None)  # as its own compiler asks
+    if number is not None:
+        return number(value.device.index) or LEGACY_STREAM
     return int(torch.cuda.current_stream(value.device).cuda_stream) or LEGACY_STREAM
 
 
@@ -138,8 +140,7 @@ def placed(array: Array, offset: int, shape: Sequence[int], strides: Sequence[in
 
 
 def torch_empty(like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-    import torch
-
+    torch = sys.modules["torch"]
     kind = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     return torch.empty(shape, dtype=kind, device=like.device)
 
@@ -170,16 +171,20 @@ EMPTY: dict[str, Callable[[Any, tuple[int, ...], Any], Any]] = {
 }
 
 
+@lru_cache(maxsize=64)
+def maker_of(module: str) -> Callable[[Any, tuple[int, ...], Any], Any]:
+    """What makes arrays of the library of a module."""
+    return EMPTY.get(module.partition(".")[0], standard_empty)
+
+
 def make(like: Any, shape: tuple[int, ...], dtype: str, same: bool) -> Any:
     """A new array of the same library, on the same device; None if it cannot be made.
 
     `same`: of the same dtype.
     """
-    maker = EMPTY.get(library_of(like))
-    if maker is None:
-        if not hasattr(like, "__array_namespace__"):
-            return None
-        maker = standard_empty
+    maker = maker_of(type(like).__module__)
+    if maker is standard_empty and not hasattr(like, "__array_namespace__"):
+        return None
     return maker(like, shape, like.dtype if same else dtype)
 
 

@@ -31,6 +31,8 @@ from fastact.runtime.elsewhere import is_on_gpu, on_gpu
 from fastact.runtime.functions import check_constraint, check_parameter
 from fastact.runtime.halves import half_axis
 
+NUMBERS = frozenset((int, float))  # a parameter of another type may be an array
+
 
 def outs_of(op: str, direction: Direction, out: Any) -> tuple[Any, ...]:
     """One array, or None, per result."""
@@ -69,17 +71,16 @@ def repeated(
     arrays, values, grouped = [*named.values()], (), False
     if record.parameters:
         count = len(direction.arrays)
-        numbers = tuple(arrays[count:])
-        grouped = is_on_gpu(numbers[0])
+        values = tuple(arrays[count:])
+        grouped = not NUMBERS.issuperset(map(type, values))
         if not grouped:
-            if not all(type(v) in (int, float) for v in numbers):
-                return None
-            check_numbers(op, record, *numbers)
-            arrays, values = arrays[:count], numbers
+            check_numbers(op, record, *values)
+            del arrays[count:]
     if where is not True:
         arrays.append(where)
+    outs = (out,) if len(direction.outputs) == 1 and type(out) is not tuple else None
     what = what_of(record, direction, grouped, where, dtype, casting)
-    made = attempt(what, arrays, outs_of(op, direction, out), values)
+    made = attempt(what, arrays, outs or outs_of(op, direction, out), values)
     if made is None:
         return None
     return made[0] if len(made) == 1 else tuple(made)

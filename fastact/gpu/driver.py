@@ -34,6 +34,8 @@ class CudaUnavailable(RuntimeError):  # noqa: N818
 HOT: dict[str, tuple[Any, ...]] = {
     "cuCtxGetCurrent": (ctypes.c_void_p,),
     "cuLaunchKernel": (ctypes.c_void_p, *[ctypes.c_uint] * 7, *[ctypes.c_void_p] * 3),
+    "cuMemAllocAsync": (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p),
+    "cuMemFreeAsync": (ctypes.c_uint64, ctypes.c_void_p),
 }
 
 
@@ -59,6 +61,8 @@ class Arguments(threading.local):
         )
         self.context = ctypes.c_void_p()
         self.context_place = ctypes.byref(self.context)
+        self.memory = ctypes.c_uint64()
+        self.memory_place = ctypes.byref(self.memory)
 
 
 class Driver:
@@ -165,12 +169,14 @@ class Driver:
 
     def allocate(self, size: int, stream: int) -> int:
         """Memory that is ready when the stream gets there."""
-        return self.number(
-            "cuMemAllocAsync", ctypes.c_size_t(size), ctypes.c_void_p(stream), kind=ctypes.c_uint64
-        )
+        arguments = self.arguments
+        if code := self.library.cuMemAllocAsync(arguments.memory_place, size, stream):
+            self.fail("cuMemAllocAsync", code)
+        return arguments.memory.value
 
     def free(self, address: int, stream: int) -> None:
-        self.call("cuMemFreeAsync", ctypes.c_uint64(address), ctypes.c_void_p(stream))
+        if code := self.library.cuMemFreeAsync(address, stream):
+            self.fail("cuMemFreeAsync", code)
 
     def create_stream(self) -> int:
         return self.number("cuStreamCreate", NON_BLOCKING, kind=ctypes.c_void_p)

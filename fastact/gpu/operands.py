@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastact.gpu import arrays
-from fastact.gpu.arrays import Array, described, interface_of, itemsize
+from fastact.gpu.arrays import Array, described, interface_of, itemsize, library_of
 from fastact.runtime.elsewhere import is_on_gpu
 from fastact.runtime.row_functions import result_dtype
 
@@ -29,6 +29,8 @@ def gathered(
     for name, value in named.items():
         if getattr(value, "requires_grad", False):
             refuse_tracked(op, name)
+        if library_of(value) == "torch" and value.is_neg():
+            raise TypeError(f"{op}: {name} stands for its negative; pass {name}.resolve_neg()")
         interfaces[name] = interface_of(value)
         if interfaces[name] is None:
             every = named | (among or {})
