@@ -398,5 +398,14 @@ LINES: list[Line] = [
         ),
         at_least=False,
     ),
+    Line(
+        6,
+        "a user's @njit loop over the ufunc, float32, 1 thread: worst op",
+        1.1,
+        largest,
+        # out of cache some ufuncs write past it, which a loop does not
+        pairs("loop", "fastact_serial", elementwise(IN_CACHE)),
+        at_least=False,
+    ),
     *ROW_LINES,
 ]

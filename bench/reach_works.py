@@ -73,6 +73,14 @@ def torch_work(key: Key) -> Work | None:
     return work and work.under(partial(torch_threads, threads is None))
 
 
+def user_loop(case: Case) -> Work | None:
+    """A user's loop over the numbers of an array, compiled by Numba."""
+    from interop import loop_over
+
+    op = getattr(fa, case.op)
+    return assemble(case, "loop(x, out)", operand, loop=loop_over(op, case.direction))
+
+
 def build(key: Key) -> Work:
     """The work of a key.
 
@@ -85,6 +93,8 @@ def build(key: Key) -> Work:
         return Work("run(code)", {"run": fresh_process, "code": key.who})
     if key.who in PROVIDERS:
         work = PROVIDERS[key.who].build(key.case, operand)
+    elif key.who == "loop":
+        work = user_loop(key.case)
     elif key.who in TORCH:
         work = torch_work(key)
     else:

@@ -20,7 +20,7 @@ from fastact.compile.cpu import CPU
 from fastact.compile.kernels import KERNEL_SIGNATURE, STORAGE, elementwise_kernel
 from fastact.compile.loading import target_machine
 from fastact.compile.specialize import specialize
-from fastact.compile.tabulated import NAMES, USED
+from fastact.compile.tabulated import NAMES, USED, inline_tabulated
 
 WORD = types.intp
 ENTRY_SIGNATURES = {
@@ -46,7 +46,7 @@ def module_of(function: Callable[..., Any], signature: Any, symbol: str) -> Any:
         elif not f.is_declaration and NAMES not in f.name:
             f.linkage = "internal"
     if NAMES in text:
-        inline_tabulated(module)
+        inline_tabulated(module, target_machine())
     for v in (*module.functions, *module.global_variables):
         if not v.is_declaration and v.name != symbol:
             v.linkage = "internal"
@@ -56,15 +56,6 @@ def module_of(function: Callable[..., Any], signature: Any, symbol: str) -> Any:
 def without_references(text: str) -> str:
     """A module's text without the list of functions that must be kept though nothing calls them."""
     return re.sub(rf"^@{re.escape(USED)} = .*$", "", text, flags=re.MULTILINE)
-
-
-def inline_tabulated(module: Any) -> None:
-    """Put the vector forms of scalars that look tables up into the loops that call them."""
-    # the loops are vectors already
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
-    passes = llvm.create_pass_builder(target_machine(), options)
-    passes.getModulePassManager().run(module, passes)
 
 
 def emit(module: Any) -> bytes:

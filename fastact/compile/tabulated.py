@@ -4,8 +4,8 @@ A table of 32 float32 fills two registers, and vpermi2ps picks an entry for each
 vectoriser has no form of that, and would gather from memory. So such a scalar is written out
 twice: for one element, as a function that stays a call until loops are vectorised, and for LANES
 of them, as the form that the vectoriser is told to put in its place (a "vector function ABI
-variant", as it does for libraries of vector mathematics). In a kernel of ours the second is then
-inlined (`fastact.compile.build`); in a user's loop it is one call for LANES elements.
+variant", as it does for libraries of vector mathematics). The second is then inlined, in a kernel
+of ours (`fastact.compile.build`) and in a user's loop (`fastact.interop.numba_loops`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import math
 import os
 from typing import Any
 
+import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import config
@@ -117,9 +118,9 @@ PIECES = {f.__name__: f for f in (TableWalk.pieces, TableWalk.pieces_linear_last
 class Constants(Vectors):
     """Scalars emitted with all their constants in one array.
 
-    Code that may lie anywhere needs ten bytes for an absolute address, and a call in a user's loop
-    loads every constant: 0.49 ns an element in a loop over gelu with an address each. LLVM must
-    not know what the array holds, or would make single constants of it again.
+    Code that may lie anywhere needs ten bytes for an absolute address, and a call that is not
+    inlined loads every constant: 0.49 ns an element in a loop over gelu with an address each. LLVM
+    must not know what the array holds, or would make single constants of it again.
     """
 
     def __init__(self, builder: Any, lanes: int, name: str) -> None:
@@ -222,6 +223,15 @@ def keep(module: ir.Module, functions: list[Any]) -> None:
         used.linkage, used.section = "appending", "llvm.metadata"
     used.value_type, used.type = kind, kind.as_pointer()
     used.initializer = ir.Constant(kind, held)
+
+
+def inline_tabulated(module: Any, machine: Any) -> None:
+    """Put the vector forms of scalars that look tables up into the loops that call them."""
+    # the loops are vectors already
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
+    passes = llvm.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(module, passes)
 
 
 def tabulated(scalar: Scalar) -> Any:

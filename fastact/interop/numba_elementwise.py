@@ -18,7 +18,6 @@ from numba.np.numpy_support import from_dtype
 
 from fastact.activations.directions import Direction
 from fastact.activations.paired import Pointwise
-from fastact.compile.kernels import VECTOR_WIDTH
 from fastact.interop.addresses import elementwise_key
 from fastact.interop.numba_arrays import (
     Operands,
@@ -30,6 +29,7 @@ from fastact.interop.numba_arrays import (
     run,
     strided,
 )
+from fastact.interop.numba_loops import note_call
 from fastact.interop.numba_typing import (
     UNKNOWN,
     Call,
@@ -92,9 +92,7 @@ def scalar_call(
     names = (*direction.arrays, *(p.name for p in record.parameters))
 
     def lower(context: Any, builder: Any, args: Any) -> Any:
-        # LLVM's own choice on processors with AVX-512 is half the width
-        wide = f'"prefer-vector-width"="{VECTOR_WIDTH}"'
-        set.add(builder.function.attributes, wide)
+        note_call(builder, dtype.name)
         values = dict(zip(operands, args, strict=True))
         values |= {a: context.get_constant(number, float(v)) for a, v in constants.items()}
         scalar = context.typing_context.resolve_value_type(

@@ -10,7 +10,7 @@ from fastact.runtime.announce import listen
 def teach(function: Any, declaration: Any, *direction: Any) -> None:
     """Teach Numba one public function of fastact."""
     from fastact.activations.paired import Pointwise
-    from fastact.interop import numba_elementwise, numba_rows
+    from fastact.interop import numba_elementwise, numba_loops, numba_rows
     from fastact.interop.numba_typing import install
     from fastact.rowwise.record import Loss
     from fastact.runtime.halves import Halves
@@ -24,6 +24,7 @@ def teach(function: Any, declaration: Any, *direction: Any) -> None:
 
         teach_loss(function, declaration, *direction)
     elif isinstance(declaration, Pointwise):
+        numba_loops.watch_libraries()
         install(function, numba_elementwise.resolver(declaration, *direction))
     else:
         install(function, numba_rows.resolver(declaration))

@@ -13,6 +13,7 @@ from numba.core.errors import TypingError
 import fastact as fa
 from fastact import swish
 from fastact.activations.directions import DIRECTIONS
+from fastact.compile.kernels import INTERLEAVE
 from fastact.registry import ROW_OPS
 
 X = np.random.default_rng(0).normal(0, 4, (6, 40)).astype(np.float32)
@@ -67,27 +68,115 @@ def test_numbers_give_the_bits_of_the_library(op, dtype):
         ops.assert_same_bits(out, all_results(op, dy, x, p), str(case))
 
 
+def body_of(compiled, name="loop"):
+    """The assembly of the basic block with most vector arithmetic, of one function or its like."""
+    assembly = compiled.inspect_asm(compiled.signatures[0])
+    if not re.search(r"x86|%rsp", assembly):
+        pytest.skip("the patterns below are x86's")
+    functions = re.split(r"^\s*\.globl\s", assembly, flags=re.M)
+    blocks = [
+        block
+        for f in functions
+        if name in f.split("\n", 1)[0]
+        for block in re.split(r"^\.LBB\S+:", f, flags=re.M)
+    ]
+    return max(blocks, key=lambda b: b.count("\tvf"))
+
+
 @NATIVE
-def test_a_loop_over_numbers_is_simd_code_without_calls(dtype):
+@pytest.mark.parametrize("op", ["swish", "gelu", "mish", "tanh_grad"])
+def test_a_loop_over_numbers_is_simd_code_without_calls(op, dtype):
+    function = getattr(fa, op)
+
     @njit
     def loop(x, y):
         for i in range(x.size):
-            y[i] = fa.swish(x[i], beta=1.5)
+            y[i] = function(x[i])
 
     x = np.linspace(-9, 9, 1000).astype(dtype)
     y = np.empty_like(x)
     loop(x, y)
-    ops.assert_same_bits(y, fa.swish(x, 1.5))
-    assembly = loop.inspect_asm(loop.signatures[0])
-    if not re.search(r"x86|%rsp", assembly):
-        pytest.skip("the patterns below are x86's")
+    ops.assert_same_bits(y, function(x))
+    body = body_of(loop)
     suffix = "ps" if dtype == np.float32 else "pd"
-    packed = re.findall(rf"vfn?madd\w*{suffix}\s.*%([yz])mm", assembly)
+    packed = re.findall(rf"vfn?madd\w*{suffix}\s.*%([yz])mm", body)
     assert len(packed) >= 8, "no packed fused multiply-adds"
-    if re.search(r"%zmm|%k[1-7]", assembly):
-        assert "z" in packed  # AVX-512 at its full width
-    body = max(re.split(r"^\.LBB\S+:", assembly, flags=re.M), key=lambda b: b.count("vf"))
     assert "call" not in body
+    if re.search(r"%zmm|%k[1-7]", body):  # AVX-512 at its full width
+        assert "y" not in packed
+        stores = re.findall(rf"vmovu{suffix}\s+%zmm\d+, \S*\(%r[^s]", body)
+        if op == "swish":  # the others may branch between the vectors of a round
+            assert len(stores) == INTERLEAVE[np.dtype(dtype).name]
+
+
+@njit
+def helper(x):
+    return fa.gelu(fa.tanh(x))
+
+
+def test_a_loop_over_a_function_of_ones_own_is_as_wide():
+    @njit
+    def loop(x, y):
+        for i in range(x.size):
+            y[i] = helper(x[i])
+
+    @vectorize
+    def plain(x):
+        return helper(x)
+
+    x = np.linspace(-9, 9, 1000, dtype=np.float32)
+    y = np.empty_like(x)
+    loop(x, y)
+    ops.assert_same_bits(y, fa.gelu(fa.tanh(x)))
+    ops.assert_same_bits(plain(x), y)
+    body = body_of(loop)
+    assert "call" not in body
+    if re.search(r"%zmm|%k[1-7]", body):
+        assert not re.search(r"vfn?madd\w*ps\s.*%ymm", body)
+
+
+def test_loops_of_any_shape_are_hinted():
+    """Innermost loops alone, however they go on, and however many calls they hold."""
+
+    @njit
+    def several(x, w, y):
+        total = 0.0
+        for i in range(x.shape[0]):
+            if w[i] < 0:
+                continue
+            total += fa.tanh(w[i])
+            for j in range(x.shape[1]):
+                if j == i:
+                    continue
+                y[i, j] = fa.gelu(x[i, j]) + fa.swish(x[i, j])
+            k = x.shape[1]
+            while k > 0:
+                k -= 1
+                if y[i, k] > 3.0:
+                    break
+                y[i, k] += fa.elu(x[i, k])
+        return total + fa.sigmoid(total)
+
+    def expected(x, w, y):
+        for i in range(x.shape[0]):
+            if w[i] < 0:
+                continue
+            rest = np.arange(x.shape[1]) != i
+            y[i, rest] = fa.gelu(x[i, rest]) + fa.swish(x[i, rest])
+            over = np.flatnonzero(y[i] > 3.0)
+            first = over[-1] + 1 if over.size else 0
+            y[i, first:] += fa.elu(x[i, first:])
+        total = 0.0
+        for v in w[w >= 0]:
+            total += float(fa.tanh(v))
+        return total + fa.sigmoid(total)
+
+    for dtype in (np.float32, np.float64):
+        x = np.random.default_rng(2).normal(0, 3, (7, 45)).astype(dtype)
+        w = np.array([1, -1, 0.5, 2, -3, 0.25, 0.1], dtype)
+        y, z = np.zeros((2, *x.shape), dtype)
+        assert several(x, w, y) == expected(x, w, z)
+        ops.assert_same_bits(y, z)
 
 
 def test_numbers_promote_and_defaults_hold():
