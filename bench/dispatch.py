@@ -4,7 +4,8 @@
 
 A call too small to be worth sharing is forced onto the pool, back to back (the workers are
 still looking for work) and after a pause (they sleep). The difference to the serial call is
-what sharing costs; `fastact.runtime.loops.DISPATCH_NANOSECONDS` comes from the second row.
+what sharing costs: `fastact.compile.abi.SHARING` and `fastact.runtime.state.WAKING_NANOSECONDS`,
+where the engine begins; what waking costs it then measures as it goes.
 """
 
 from __future__ import annotations

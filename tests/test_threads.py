@@ -222,6 +222,94 @@ def test_small_stacks():
     """)
 
 
+ASLEEP = """
+    import os, time
+    import numpy as np
+    import fastact as fa
+    from fastact.compile import abi
+    from fastact.runtime.state import STATE
+
+    def rest():
+        while STATE[abi.STATE_ASLEEP] < STATE[abi.STATE_STARTED]:
+            time.sleep(0.001)
+
+    def jobs(n):
+        # How many jobs the workers are given for a call, when they have slept.
+        x = np.linspace(-1, 1, n, dtype=np.float32)
+        rest()
+        before = STATE[abi.STATE_GENERATION]
+        assert np.array_equal(fa.relu(x), np.maximum(x, 0))
+        return STATE[abi.STATE_GENERATION] - before
+
+    fa.set_num_threads(4)
+    with fa.use_target("parallel"):
+        fa.relu(np.zeros(1 << 16, np.float32))
+    assert STATE[abi.STATE_STARTED] == 3
+"""
+
+
+@posix
+def test_workers_are_woken_for_what_pays_it_back():
+    run(
+        ASLEEP
+        + """
+    STATE[abi.STATE_WAKING] = 10**9
+    assert jobs(1 << 8) == jobs(1 << 18) == 0
+    assert jobs(1 << 20) == 1  # more than the caches hold
+    assert 0 < STATE[abi.STATE_WAKING] < 10**9  # measured
+    STATE[abi.STATE_WAKING] = 0
+    assert jobs(1 << 8) == 0 and jobs(1 << 18) == 1
+    STATE[abi.STATE_WAKING] = 10**9
+    with fa.use_target("parallel"):
+        assert jobs(1 << 18) == 1
+    """
+    )
+
+
+@posix
+def test_calls_alone_add_up_until_the_workers_are_woken():
+    run(
+        ASLEEP
+        + """
+    x = np.zeros(1 << 18, np.float32)
+    STATE[abi.STATE_WAKING] = 10**9
+    rest()
+    fa.relu(x)
+    one = STATE[abi.STATE_ALONE]
+    assert one > 0
+    STATE[abi.STATE_LATEST] += 10**12  # as if the next call began at once
+    fa.relu(x)
+    assert STATE[abi.STATE_ALONE] == 2 * one
+    STATE[abi.STATE_LATEST] = 0  # as if it began long after
+    fa.relu(x)
+    assert STATE[abi.STATE_ALONE] == one
+    """
+    )
+
+
+@linux
+def test_workers_may_run_where_they_could():
+    """They are woken on other processors than the caller's; that holds for the waking alone."""
+    run(
+        ASLEEP
+        + """
+    allowed = os.sched_getaffinity(0)
+    x = np.linspace(-1, 1, 1 << 20, dtype=np.float32)
+    workers = {int(t) for t in os.listdir("/proc/self/task")} - {os.getpid()}
+    for cpu in sorted(allowed) * 5:
+        os.sched_setaffinity(0, {cpu})
+        rest()
+        fa.relu(x)
+        for _ in range(5000):  # until the last one has been awake
+            if all(os.sched_getaffinity(thread) == allowed for thread in workers):
+                break
+            time.sleep(0.001)
+        else:
+            raise AssertionError([os.sched_getaffinity(thread) for thread in workers])
+    """
+    )
+
+
 @posix
 def test_fork_after_the_pool_has_worked():
     run(

@@ -25,7 +25,7 @@ LOOP_OUTPUTS = 5  # number of outputs
 LOOP_ITEMSIZE = 6  # bytes per element of arrays and outputs
 LOOP_PARAMETER_ITEMSIZE = 7  # bytes per element of parameters
 LOOP_DEFAULTS = 8  # address of the default parameters, or 0: they are operands
-LOOP_THRESHOLD = 9  # elements from which "auto" runs in parallel
+LOOP_THRESHOLD = 9  # elements from which "auto" runs in parallel if workers are awake
 LOOP_INDEX = 10  # which loop this is, for the resolve callback
 LOOP_STATE = 11  # address of the engine's state
 LOOP_EMPTY = 12  # bits of the float64 that stands for an empty row
@@ -48,6 +48,11 @@ STATE_ACTIVE = 8  # workers inside the current job
 STATE_JOINED = 9  # workers that joined the current job
 STATE_SIG_BLOCK = 10  # the platform's SIG_BLOCK
 STATE_NUMBERED = 11  # workers that have taken a number
+STATE_ASLEEP = 12  # workers that sleep
+STATE_WAKING = 13  # nanoseconds that waking them takes the caller
+STATE_LATEST = 14  # when a call ended that workers could have shared, had they been awake
+STATE_ALONE = 42  # and how long such calls have taken together, one after the other
+STATE_CLOCK = 15  # the platform's CLOCK_MONOTONIC
 STATE_FUNCTIONS = 16  # addresses of the C functions below, in this order
 FUNCTIONS = (
     "pthread_create",
@@ -62,11 +67,17 @@ FUNCTIONS = (
     "pthread_cond_signal",
     "pthread_cond_broadcast",
     "getpid",
+    "clock_gettime",
     "PyGILState_Ensure",
     "PyGILState_Release",
     "PyThreadState_SetAsyncExc",
+    "sched_getcpu",
+    "sched_getaffinity",
+    "sched_setaffinity",
+    "gettid",
 )
-STATE_ENTRIES = 32  # addresses of the engine's own functions, in the order of ENTRIES
+OPTIONAL = FUNCTIONS[-4:]  # of Linux; 0 elsewhere
+STATE_ENTRIES = 36  # addresses of the engine's own functions, in the order of ENTRIES
 ENTRIES = (
     "ufunc_loop",
     "elementwise_task",
@@ -79,12 +90,24 @@ STATE_MUTEX = 64  # 128 bytes each: larger than any platform's pthread objects
 STATE_WORK = 80
 STATE_DONE = 96
 STATE_SIGNALS = 112
-STATE_SLOTS = 128
+STATE_SLEEPERS = 128  # addresses of the records below, of workers that sleep; by their numbers
+SLEEPERS = 64
+STATE_SLOTS = STATE_SLEEPERS + SLEEPERS
+
+# A worker that sleeps: its thread, and the processors that it may run on, a bit each.
+SLEEPER_THREAD = 0
+SLEEPER_CPUS = 1
+CPU_WORDS = 16
 
 TARGET_AUTO = 0
 TARGET_SERIAL = 1
 TARGET_PARALLEL = 2
 TARGET_CUDA = 3  # where a loop runs on the CPU after all, it runs as under TARGET_AUTO
+
+# What sharing a call with workers that are awake costs, in nanoseconds (bench/dispatch.py), and how
+# many times as long a call must take alone to be shared.
+SHARING = 1_200
+WORTHWHILE = 4
 
 # A job for the pool: `task(job, start, stop)` is called for ranges of GRAIN until TOTAL is used up.
 # The ranges are dealt out in slices, one per thread.

@@ -21,10 +21,8 @@ from fastact.rowwise.record import MASK, Form, RowOp
 from fastact.runtime import state
 from fastact.runtime.numpy_api import keep, words
 
-# Waking a sleeping worker and waiting for it costs this much (measured: bench/dispatch.py);
-# a call is shared when it would take several times as long alone.
-DISPATCH_NANOSECONDS = 4_500.0
-WORTHWHILE = 4.0
+# A call is shared with workers that are awake when it would take this long alone.
+WORTHWHILE_NANOSECONDS = float(abi.WORTHWHILE * abi.SHARING)
 
 # A call that reads and writes more than this has nothing left in the second-level cache when it
 # ends; its results go past the caches.
@@ -172,7 +170,7 @@ class Loop:
                 (_kernels[symbol],) = load(symbol, (symbol,), lambda: self.build(form))
             if variant != abi.STREAMING:
                 cost = self.nanoseconds_per_element(_kernels[symbol])
-                self.block[abi.LOOP_THRESHOLD] = int(WORTHWHILE * DISPATCH_NANOSECONDS / cost)
+                self.block[abi.LOOP_THRESHOLD] = int(WORTHWHILE_NANOSECONDS / cost)
             self.block[slot] = _kernels[symbol]
 
     def nanoseconds_per_element(self, kernel: int, blocks: int = 128) -> float:
@@ -218,7 +216,7 @@ class RowLoop:
         streams = sum(o.is_row for o in operands)
         self.block[abi.LOOP_LARGE] = LARGE_BYTES // (streams * ITEMSIZE[dtype])
         # Half a nanosecond an entry is what softmax takes on one thread (bench/).
-        self.block[abi.LOOP_THRESHOLD] = int(WORTHWHILE * DISPATCH_NANOSECONDS / 0.5)
+        self.block[abi.LOOP_THRESHOLD] = int(WORTHWHILE_NANOSECONDS / 0.5)
         _loops.append(self)
 
     @property
