@@ -34,3 +34,26 @@ def test_short_rows(op, dtype, special):
             columns = f(*(np.ascontiguousarray(a.T) for a in arrays), axis=0)
         assert same(rows, alone), n
         assert same(np.ascontiguousarray(columns.T), alone), n
+
+
+@pytest.mark.parametrize("special", (False, True), ids=("usual", "special"))
+@pytest.mark.parametrize("dtype", ops.DTYPES, ids=str)
+@pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
+def test_long_columns(op, dtype, special):
+    """Around the lengths at which sums are folded, after other columns and in part of a tile.
+
+    What one tile leaves in the areas that sums are taken in is not to be seen in the next.
+    """
+    f = getattr(fa, op.name)
+    rng = np.random.default_rng(len(op.name))
+    for n in (63, 64, 65, 127, 128, 129, 160, 257):
+        for count in (8, 150):
+            arrays = [(3 * rng.standard_normal((count, n))).astype(dtype) for _ in op.inputs]
+            x = arrays[-1]
+            if special:
+                x[5, n // 2], x[-1], x[-2, n - 1], x[:, 0] = np.nan, -np.inf, np.nan, -np.inf
+                x[3] = arrays[0][4] = -0.0
+            with np.errstate(all="ignore"):
+                rows = f(*arrays)
+                columns = f(*(np.ascontiguousarray(a.T) for a in arrays), axis=0)
+            assert same(np.ascontiguousarray(columns.T), rows), (n, count)

@@ -456,9 +456,13 @@ class RowCode(Code):
         low = self.get(places[1], self.group.type) if self.computing == "float64" else None
         return [self.get(places[0], self.group.type), low]
 
-    def add_to_total(self, places: tuple[Any, Any], pieces: list[Any]) -> None:
-        """Add vectors of float64, halves upon halves, to a total in memory."""
+    def add_to_total(self, places: tuple[Any, Any], pieces: list[Any], fresh: Any = None) -> None:
+        """Add vectors of float64, halves upon halves, to a total in memory, 0 if it is `fresh`."""
         value = self.combined([(piece, None) for piece in pieces])
-        for place, part in zip(places, self.added(self.stored_total(places), value), strict=True):
+        total = self.stored_total(places)
+        if fresh is not None:
+            none = self.group.constant(0.0)
+            total = [t if t is None else self.builder.select(fresh, none, t) for t in total]
+        for place, part in zip(places, self.added(total, value), strict=True):
             if part is not None:
                 self.builder.store(part, place)
