@@ -201,7 +201,124 @@ def rows() -> dict[str, Call]:
     return found
 
 
-CALLS: dict[str, Call] = losses() | partials() | elementwise() | rows()
+def broadcast() -> dict[str, Call]:
+    """Operands of rows of other shapes, and results larger than what the operands come to."""
+    x, dy, row = normal((4, 6)), normal((4, 6), seed=1), normal(6, seed=2)
+    stack, some = normal((2, 4, 6), seed=3), np.arange(6) % 3 != 0
+    column, value = normal((4, 1), seed=4), normal(4, seed=5)
+    back, sums, causal = "softmax_backward", "logsumexp_backward", "causal_softmax_backward"
+    kept = {"keepdims": True}
+    turned = {"axis": 0}
+    return {
+        "one dy for all rows": Call(back, (row, x), {}, 9.0),
+        "one row for all dy": Call(back, (dy, row), {}, 9.0),
+        "more dy than rows": Call(back, (stack, x), {}, 9.0),
+        "more dy along 0": Call(back, (normal((4, 2, 6), seed=1), x), turned, 9.0),
+        "more dy along -2": Call(back, (stack, x), {"axis": -2}, 9.0),
+        "a length 1 of the stack": Call(back, (stack, x[None]), {}, 9.0),
+        "a number as dy": Call(sums, (np.float32(2), x)),
+        "one value as dy": Call(sums, (value[:1], x), turned),
+        "more values than rows": Call(sums, (normal((3, 4), seed=1), x)),
+        "more values along 0": Call(sums, (normal((3, 6), seed=1), x), turned),
+        "kept, of fewer dimensions": Call(sums, (value[:1], x), kept),
+        "one kept": Call(sums, (column[:1], x), kept),
+        "several axes, a number": Call(sums, (np.float32(2), BOX), {"axis": (0, 1)}),
+        "several axes kept": Call(sums, (BOX[:1, :1], BOX), {"axis": (0, 1), **kept}),
+        "a larger result": Call("softmax", (row,), {"out": np.zeros((4, 6), "float32")}),
+        "a larger result, twice": Call(back, (row, row), {"out": np.zeros((4, 6), "float32")}, 9.0),
+        "larger values": Call("logsumexp", (x,), {"out": np.zeros((3, 4), "float32")}),
+        "larger values, kept": Call("logsumexp", (x,), kept | {"out": np.zeros((3, 4, 1), "f4")}),
+        "larger values of all": Call("logsumexp", (x,), {"axis": None, "out": np.zeros(2, "f4")}),
+        "causal, more dy": Call(causal, (stack, x), {}, 9.0),
+        "causal, one dy": Call(causal, (row, x), {"offset": 1}, 9.0),
+        "causal, one row": Call(causal, (dy, x[:1]), {"offset": 2}, 9.0),
+        "causal, larger": Call("causal_softmax", (x,), {"out": np.zeros((2, 4, 6), "float32")}),
+        "a mask of rows": Call("softmax", (x,), {"where": column > 0}),
+        "a mask of one row": Call("softmax", (stack,), {"where": some}),
+        "a mask of all": Call("softmax", (x,), {"where": np.array(True)}),
+        "a mask along 0": Call("log_softmax", (x,), {"where": some, **turned}),
+        "a mask of several axes": Call("logsumexp", (BOX,), {"where": BOX[:1] > 0, "axis": (0, 2)}),
+        "a mask, more dy": Call(back, (stack, x), {"where": some}, 9.0),
+        "a mask, a larger result": Call(
+            "softmax", (row,), {"where": some, "out": np.zeros((4, 6), "float32")}
+        ),
+        "an array of one and a number": Call(back, (row[:1], np.float32(2)), turned),
+        "other dtypes": Call(back, (row.astype("float16"), x.astype("float64")), {}, 9.0),
+        "integers as dy": Call(sums, (np.arange(4, dtype="int16"), x)),
+        "views": Call(back, (stack[::-1, ::2, ::-1], x[::2]), {}, 9.0),
+        "order of columns": Call(back, (np.asfortranarray(dy), np.asfortranarray(x)), turned, 9.0),
+        "nothing": Call(back, (dy[:0], row), {}, 9.0),
+        "rows of nothing": Call(sums, (value, x[:, :0])),
+    }
+
+
+def layouts() -> dict[str, Call]:
+    """How operands may lie: one op's few kernels for many layouts, the CPU's bits."""
+    x, dy = normal((4, 6)), normal((4, 6), seed=1)
+    found = {
+        "backwards": Call("relu", (x[::-1, ::-1],), {}, 0),
+        "every second": Call("relu", (normal((8, 18))[::2, ::3],), {}, 0),
+        "columns first": Call("relu", (np.asfortranarray(x),), {}, 0),
+        "columns first, both": Call("relu_backward", (np.asfortranarray(dy), x), {}, 0),
+        "not at sixteen bytes": Call("relu", (normal(25)[1:],), {}, 0),
+        "one number": Call("relu", (np.array(-2.0, "float32"),), {}, 0),
+        "a number and an array": Call("relu_backward", (np.array(2.0, "float32"), x), {}, 0),
+        "a row and a column": Call("relu_backward", (dy[:1], x[:, :1]), {}, 0),
+        "an axis more": Call("relu_backward", (dy, x[None]), {}, 0),
+        "no elements": Call("relu", (x[:, :0],), {}, 0),
+        "no elements and a row": Call("relu_backward", (dy[:0], x[0]), {}, 0),
+        "repeated": Call("relu", (np.broadcast_to(x[0], (4, 6)),), {}, 0),
+        "an axis of one": Call("relu", (normal((4, 1, 6))[::-1],), {}, 0),
+        "into columns": Call("relu", (x,), {"out": np.zeros((4, 6), "f4", "F")}, 0),
+        "a larger result of elements": Call("relu", (x[0],), {"out": np.zeros((4, 6), "f4")}, 0),
+        "where a row": Call("relu", (x,), {"where": x[0] > 0, "out": np.ones((4, 6), "f4")}, 0),
+        "where larger": Call("relu", (x[0],), {"where": x > 0, "out": np.ones((4, 6), "f4")}, 0),
+        "where a number": Call(
+            "relu", (x,), {"where": np.array(False), "out": np.ones((4, 6), "f4")}, 0
+        ),
+        "into less": Call("relu", (x,), {"out": np.zeros((4, 6), "float16")}, 0),
+        "into more, where": Call(
+            "relu", (x,), {"where": x > 0, "out": np.ones((4, 6), "float64")}, 0
+        ),
+        "slopes of a row": Call("leaky_relu", (x, uniform(6)), {}, 0),
+        "slopes of a column": Call("leaky_relu", (x[0], uniform((4, 1))), {}, 0),
+        "gates of a row": Call("reglu", (dy, x[0]), {}, 0),
+        "gates, backward": Call("reglu_backward", (dy[:, :1], x[0], x[:, 1:2]), {}, 0),
+        "two results of columns": Call("relu_value_and_grad", (np.asfortranarray(x),), {}, 0),
+        "slope of a larger dy": Call("prelu_backward", (dy, x[0], uniform(1)), {}, 30.0),
+        "slope of a column": Call("prelu_backward", (dy[:, :1], x[0], uniform((4, 1))), {}, 30.0),
+        "bias of a larger dy": Call("bias_relu_backward", (dy, x[:1], uniform(6)), {}, 30.0),
+        "losses of columns": Call(
+            CLASSES, (np.asfortranarray(x), labels(4, 6)), {"reduction": "none"}
+        ),
+        "losses along 0": Call(CLASSES, (x, labels(6, 4)), {"axis": 0}, 1 / 6),
+        "losses of views": Call(
+            SIGMOID,
+            (normal((8, 6))[::2, ::-1], uniform((4, 12), low=0, high=1)[:, ::2]),
+            {},
+            1 / 24,
+        ),
+        "weights of a column": Call(
+            SIGMOID, (x, uniform((4, 6), low=0, high=1)), {"weight": uniform((4, 1))}, 1 / 24
+        ),
+        "weights of the other order": Call(
+            SIGMOID, (x, uniform((6, 4), low=0, high=1).T), {"pos_weight": uniform(6)}, 1 / 24
+        ),
+    }
+    for axis in (0, 1, -1, -2, 2):
+        cube = normal((3, 4, 5), seed=6)
+        for name, laid in (
+            ("", cube),
+            (" of columns", np.asfortranarray(cube)),
+            (" backwards", cube[::-1, ::-1, ::-1]),
+        ):
+            along = {"axis": axis}
+            found[f"rows along {axis}{name}"] = Call("softmax", (laid,), along)
+            found[f"values along {axis}{name}"] = Call("logsumexp", (laid,), along)
+    return found
+
+
+CALLS: dict[str, Call] = losses() | partials() | elementwise() | rows() | broadcast() | layouts()
 
 
 def made(call: Call, place: Callable[[np.ndarray], Any] = lambda array: array) -> tuple[Any, ...]:

@@ -403,3 +403,12 @@ def test_against_torch():
             fa.softmax_backward_from_output(dy, y.detach().numpy(), axis=axis),
         ):
             np.testing.assert_allclose(got, given.grad.numpy(), rtol=1e-11, atol=1e-16)
+
+
+def test_more_values_than_columns():
+    """Values of more rows than x has, along the first axis as along the last."""
+    random = np.random.default_rng(6)
+    x, dy = random.normal(size=(4, 6)), random.normal(size=(3, 6))
+    found = fa.logsumexp_backward(dy, x, axis=0)
+    right = np.stack([fa.logsumexp_backward(d, x, axis=0) for d in dy], 1)
+    np.testing.assert_array_equal(found, right)

@@ -16,19 +16,12 @@ from fastact.activations.paired import Pointwise
 from fastact.cuda.kinds import COMPUTING, SIZE
 from fastact.gpu.arrays import Array
 from fastact.gpu.call import outs_of
+from fastact.gpu.layouts import Layouts, everywhere, framed
 from fastact.gpu.operands import broadcast_shape, castable, grown
 from fastact.gpu.others import OPTIONS, handed_over, like_operands
 from fastact.gpu.partials import Backward, fill
 from fastact.gpu.pipeline import Operand, Piece, run
-from fastact.gpu.plan import broadcast
-from fastact.gpu.rows import (
-    check_row_shapes,
-    framed,
-    launched,
-    limit_of,
-    row_flags,
-    row_values,
-)
+from fastact.gpu.rows import launched, limit_of, row_flags, row_values
 from fastact.gpu.work import Work, elementwise_launch
 from fastact.rowwise.losses import LABEL
 from fastact.rowwise.record import IGNORED, LIMIT, MASK, RowOp
@@ -97,12 +90,6 @@ def padded(array: np.ndarray, dimensions: int) -> np.ndarray:
     return array.reshape((1,) * (dimensions - array.ndim) + array.shape)
 
 
-def everywhere(array: Array, shape: tuple[int, ...]) -> Array:
-    """An operand of a piece broadcast to a shape."""
-    strides = broadcast(array.view, shape)
-    return array._replace(view=array.view._replace(shape=shape, strides=strides))
-
-
 def lengths_of(piece: Piece) -> tuple[int, ...]:
     return tuple([s.stop - s.start for s in piece])
 
@@ -164,14 +151,6 @@ def elementwise(
     return found[0] if len(found) == 1 else tuple(found)
 
 
-def broadcast_together(shapes: list[tuple[int, ...]]) -> bool:
-    try:
-        np.broadcast_shapes(*shapes)
-    except ValueError:
-        return False
-    return True
-
-
 def rows(call: RowCall) -> Any:
     """A row op on host arrays, computed on the GPU."""
     op = call.op
@@ -190,38 +169,24 @@ def rows(call: RowCall) -> Any:
     dtype = loop_dtype(ufunc_of_rows, call.arrays, call.dtype, call.casting)
     arrays = {n: np.asarray(a) for n, a in named.items()}
     x = arrays[op.inputs[-1]]
-    frame = framed(call, x.shape)
+    lay = Layouts(call, framed(call, x.shape), {n: a.shape for n, a in arrays.items()})
+    lead, length = lay.lead, lay.length
     axis = call.axis.__index__()  # of each operand: one with fewer axes is broadcast
 
     def laid(array: np.ndarray, is_row: bool) -> np.ndarray:
         """An operand with the axes of the rows first."""
-        if not frame.axes:
+        if not lay.frame.axes:
             return array.reshape((1,) * (1 + is_row))
         if is_row:
-            if not -array.ndim <= axis < array.ndim:
-                check_shapes()
             return np.moveaxis(array, axis, -1)
         return np.squeeze(array, axis) if call.keepdims else array
 
-    def check_shapes() -> None:
-        shapes = {n: a.shape for n, a in arrays.items()}
-        check_row_shapes(op, shapes, x.shape, frame.shape_per_row(x.shape))
-
     (result,) = op.results()
+    if isinstance(call.target, np.ndarray):
+        lead = lay.grown(call.target.shape, result)
     is_row = {n: n not in op.per_row for n in op.inputs} | {result.name: result.is_row}
     inputs = {n: (laid(a, is_row[n]), dtype) for n, a in arrays.items()}
-    length = inputs[op.inputs[-1]][0].shape[-1]
-    leads = [a.shape[: a.ndim - is_row[n]] for n, (a, _) in inputs.items()]
-    lengths = {a.shape[-1] for n, (a, _) in inputs.items() if is_row[n]}
-    equal = leads.count(leads[0]) == len(leads)
-    if len(lengths) > 1 or not (equal or (call.offset is None and broadcast_together(leads))):
-        check_shapes()
-    lead = np.broadcast_shapes(*leads)
-    shape: tuple[int, ...] = ()
-    if frame.axes:
-        k = axis % (len(lead) + 1)
-        own = (length,) if result.is_row else (1,) * bool(call.keepdims)
-        shape = (*lead[:k], *own, *lead[k:])
+    shape = lay.result(lead, result)
     wanted = call.target
     if wanted is not None:
         wanted = target(op.name, wanted, shape, dtype, call.casting)
@@ -244,8 +209,10 @@ def rows(call: RowCall) -> Any:
             for n, a in zip((*inputs, result.name), operands, strict=True)
         }
         if call.offset is not None:
-            first = call.offset + piece[-1].start  # of the row that the piece begins with
-            found[LIMIT.name] = limit_of(first, (*lengths, length))
+            one = x.shape[-2] == 1  # whose limit all rows have
+            first = call.offset + (0 if one else piece[-1].start)  # of the piece's first row
+            limit = limit_of(first, (1 if one else lengths[-1], length))
+            found[LIMIT.name] = everywhere(limit, lengths)
         launched(work, op, found, row_values(call, dtype.name), **row_flags(call))
 
     run(lead, staged[:-1], staged[-1:], compute)

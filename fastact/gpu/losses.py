@@ -15,10 +15,11 @@ from fastact.cuda.kinds import COMPUTING, INTEGERS, ITEMSIZE, SIZE
 from fastact.cuda.row_kinds import TOTAL as DIVISOR
 from fastact.gpu import plan
 from fastact.gpu.arrays import Array, placed
+from fastact.gpu.layouts import everywhere, permuted
 from fastact.gpu.operands import gathered, loop_dtype, output
 from fastact.gpu.plan import View
 from fastact.gpu.repeated import attempt, perform
-from fastact.gpu.rows import launched, permuted, total
+from fastact.gpu.rows import launched, total
 from fastact.gpu.work import Work, labels_launch
 from fastact.rowwise.losses import CLASS, PROBABILITIES, SIGMOID, SMOOTHED, WEIGHTED_SIGMOID
 from fastact.runtime.loss_arguments import (
@@ -110,12 +111,6 @@ def last(view: View, axis: int) -> View:
     """A view with this axis last."""
     order = [k for k in range(len(view.shape)) if k != axis]
     return permuted(view, [*order, axis])
-
-
-def everywhere(array: Array, shape: tuple[int, ...]) -> Array:
-    """An array broadcast to a shape."""
-    strides = plan.broadcast(array.view, shape)
-    return array._replace(view=array.view._replace(shape=shape, strides=strides))
 
 
 def softmax_loss(

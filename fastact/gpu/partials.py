@@ -18,9 +18,10 @@ from fastact.cuda.kinds import COMPUTING
 from fastact.gpu import plan
 from fastact.gpu.arrays import Array, placed
 from fastact.gpu.call import Call, check_numbers, parameters_of
+from fastact.gpu.layouts import permuted
 from fastact.gpu.operands import broadcast_shape, gathered, loop_dtype, output
 from fastact.gpu.repeated import attempt, perform
-from fastact.gpu.rows import permuted, total
+from fastact.gpu.rows import total
 from fastact.gpu.work import Work
 from fastact.runtime.elsewhere import is_on_gpu
 from fastact.runtime.partials import summed_axes

@@ -4,104 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastact.cuda.kinds import COMPUTING
 from fastact.gpu.arrays import Array
+from fastact.gpu.layouts import Layouts, everywhere, framed, merged
 from fastact.gpu.operands import check_casting, gathered, loop_dtype, output
 from fastact.gpu.plan import View, broadcast
 from fastact.gpu.repeated import attempt, perform
 from fastact.gpu.work import Work, row_launch
 from fastact.rowwise.losses import TOTAL
 from fastact.rowwise.record import LIMIT, MASK, RowOp
-from fastact.runtime.elsewhere import on_gpu
-from fastact.runtime.row_functions import RowCall, check_axis, check_groups, positive_axes
-
-
-def permuted(view: View, order: list[int]) -> View:
-    """A view with these of its axes, in this order."""
-    return view._replace(
-        shape=tuple([view.shape[k] for k in order]), strides=tuple([view.strides[k] for k in order])
-    )
-
-
-def merged(view: View, count: int) -> View | None:
-    """A view with its last `count` axes as one; None if one stride does not tell it."""
-    outer = len(view.shape) - count
-    length, step = 1, 1
-    if 0 in view.shape[outer:]:
-        length = 0
-    else:
-        for k in reversed(range(outer, outer + count)):
-            n, s = view.shape[k], view.strides[k]
-            if n > 1 and length > 1 and s != step * length:
-                return None
-            step = s if length == 1 and n > 1 else step
-            length *= n
-    return view._replace(shape=(*view.shape[:outer], length), strides=(*view.strides[:outer], step))
-
-
-@dataclass(frozen=True)
-class Frame:
-    """How an array is made of rows: some of its axes, after one of them was cut into groups."""
-
-    axes: tuple[int, ...]
-    keepdims: bool = False
-    groups: int = 0  # into which the axis before the only one of the rows was cut
-
-    def moved(self, view: View) -> View:
-        """A view with the axes of the rows last."""
-        if self.groups:
-            k = self.axes[0] - 1
-            length, step = view.shape[k] // self.groups, view.strides[k]
-            view = view._replace(
-                shape=(*view.shape[:k], self.groups, length, *view.shape[k + 1 :]),
-                strides=(*view.strides[:k], step * length, step, *view.strides[k + 1 :]),
-            )
-        outer = [k for k in range(len(view.shape)) if k not in self.axes]
-        return permuted(view, [*outer, *self.axes])
-
-    def per_row(self, view: View) -> View:
-        """A view of one value per row, without the axes of length 1 that were kept."""
-        if not self.keepdims:
-            return view
-        return permuted(view, [k for k in range(len(view.shape)) if k not in self.axes])
-
-    def shape_per_row(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of what has one value per row."""
-        if self.groups:
-            k = self.axes[0] - 1
-            return (*shape[:k], self.groups, *shape[k + 1 :])
-        if self.keepdims:
-            return tuple([1 if k in self.axes else n for k, n in enumerate(shape)])
-        return tuple([n for k, n in enumerate(shape) if k not in self.axes])
-
-
-def framed(call: RowCall, shape: tuple[int, ...]) -> Frame:
-    """The rows of an array of this shape, the arguments checked."""
-    op, axis = call.op, call.axis
-    if op.many_axes and (axis is None or isinstance(axis, tuple)):
-        return Frame(positive_axes(op.name, shape, axis), call.keepdims)
-    axis = check_axis(op.name, axis)
-    if not shape and axis in (-1, 0):
-        return Frame(())  # a number is a row of one entry
-    if not -len(shape) <= axis < len(shape):
-        raise ValueError(f"{op.name}: axis {axis} is out of bounds for x of shape {shape}")
-    axis %= len(shape)
-    if call.groups is not None:
-        return Frame((axis + 1,), False, check_groups(op, shape, call.groups, axis))
-    return Frame((axis,), call.keepdims)
-
-
-def check_row_shapes(op: RowOp, shapes: dict[str, Any], shape: Any, per_row: Any) -> None:
-    """Raise a ValueError for an operand that has not the shape of the rows, or one per row."""
-    for name, found in shapes.items():
-        right = per_row if name in op.per_row else shape
-        if found != right:
-            raise ValueError(f"{op.name}: {name} has shape {found}; it must have shape {right}")
+from fastact.runtime.elsewhere import is_on_gpu, on_gpu
+from fastact.runtime.row_functions import RowCall
 
 
 def spread(op: RowOp, mask: Array, shape: tuple[int, ...]) -> Array:
@@ -146,10 +63,8 @@ def launched(
     work.run(launch, [a.address for a in operands.values()], values)
 
 
-def in_rows(work: Work, frame: Frame, array: Array) -> Array:
-    """An operand along the rows, copied if its rows cannot be told by one stride."""
-    array = array._replace(view=frame.moved(array.view))
-    count = len(frame.axes)
+def in_rows(work: Work, array: Array, count: int) -> Array:
+    """An operand with its last axes as one, copied if one stride does not tell it."""
     view = merged(array.view, count)
     if view is None:
         copied = work.temporary(array.view.dtype, array.view.shape)
@@ -189,30 +104,31 @@ def rows(call: RowCall) -> Any:
     mask = operands.pop("where", None)
     kind = loop_dtype(op.name, operands, call.dtype, call.casting)
     key = operands[op.inputs[-1]]
-    shape = key.view.shape
-    frame = framed(call, shape)
-    per_row_shape = frame.shape_per_row(shape)
-    check_row_shapes(op, {n: a.view.shape for n, a in operands.items()}, shape, per_row_shape)
+    frame = framed(call, key.view.shape)
     every = dict(operands)
     if mask:
-        every[MASK.name] = spread(op, mask, shape)
+        every[MASK.name] = spread(op, mask, key.view.shape)
+    shapes = {n: a.view.shape for n, a in operands.items()}
+    lay = Layouts(call, frame, shapes)
+    lead = lay.lead
     (result,) = op.results()
-    made = output(op.name, key, out, shape if result.is_row else per_row_shape, kind, call.casting)
+    if is_on_gpu(out):
+        lead = lay.grown(tuple(out.shape), result)
+    made = output(op.name, key, out, lay.result(lead, result), kind, call.casting)
 
     def compute(work: Work, every: dict[str, Array], results: list[Array]) -> None:
         laid: dict[str, Array] = {}
         for name, array in every.items():
             own = array if name == MASK.name else work.converted(array, kind)
-            if name in op.per_row:
-                laid[name] = own._replace(view=frame.per_row(own.view))
-            else:
-                laid[name] = in_rows(work, frame, own)
+            own = lay.of(name, own)
+            if name not in op.per_row:
+                own = in_rows(work, own, len(frame.axes))
+            laid[name] = everywhere(own, lead if name in op.per_row else (*lead, lay.length))
         if call.offset is not None:
-            laid[LIMIT.name] = limit_of(call.offset, shape)
+            limit = limit_of(call.offset, key.view.shape)
+            laid[LIMIT.name] = everywhere(limit, lead)
         (made,) = results
-        made_last = made._replace(
-            view=frame.moved(made.view) if result.is_row else frame.per_row(made.view)
-        )
+        made_last = lay.of_result(made, result)
         count = len(frame.axes) if result.is_row else -1
         written = made_last
         if made.view.dtype != kind or (count >= 0 and merged(made_last.view, count) is None):

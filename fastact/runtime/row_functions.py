@@ -162,6 +162,13 @@ def like_input(op: RowOp, arrays: list[Any], axis: int, dtype: Any) -> np.ndarra
     }
     if len(shapes) > 1 or not -x.ndim <= axis < x.ndim:
         return None
+    lead = [n for k, n in enumerate(x.shape) if k != axis % x.ndim]
+    for name, a in zip(op.inputs, arrays, strict=True):
+        if name in op.per_row:
+            own = np.shape(a)
+            fits = zip(reversed(own), reversed(lead), strict=False)
+            if len(own) > len(lead) or not all(n in (1, m) for n, m in fits):
+                return None  # the rows are more than those of x
     return np.empty_like(x, dtype=result_dtype(arrays, dtype), subok=False)
 
 
