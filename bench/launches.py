@@ -38,9 +38,9 @@ def launch(f, x, y, z, i, j, k, shared, stream, parameters, extra):  # type: ign
     return 0
 
 
-@cfunc(types.intc(types.CPointer(types.uint64), types.uintp, types.voidptr))
-def allocate(result: Any, size: Any, stream: Any) -> int:
-    """cuMemAllocAsync"""
+@cfunc(types.intc(types.CPointer(types.uint64), types.uintp, types.voidptr, types.voidptr))
+def allocate(result: Any, size: Any, pool: Any, stream: Any) -> int:
+    """cuMemAllocFromPoolAsync"""
     carray(result, 1)[0] = MEMORY
     return 0
 
@@ -54,7 +54,7 @@ def free(address: Any, stream: Any) -> int:
 FUNCTIONS = {
     "cuCtxGetCurrent": current,
     "cuLaunchKernel": launch,
-    "cuMemAllocAsync": allocate,
+    "cuMemAllocFromPoolAsync": allocate,
     "cuMemFreeAsync": free,
 }
 

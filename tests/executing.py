@@ -57,7 +57,9 @@ class Executing(Library):
             launched.stream, lambda: machine.launch(launched.grid, launched.block, arguments)
         )
 
-    def cuMemAllocAsync(self, result: Any, size: Any, stream: Any) -> int:  # noqa: N802
+    def cuMemAllocFromPoolAsync(  # noqa: N802
+        self, result: Any, size: Any, pool: Any, stream: Any
+    ) -> int:
         buffer = self.memory.place(Buffer(np.zeros(size, np.uint8), "out"))
         self.temporaries[buffer.address] = buffer
         self.most = max(self.most, sum(b.nbytes for b in self.temporaries.values()))

@@ -91,8 +91,17 @@ CUresult cuStreamCreate(CUstream *stream, unsigned flags) {
 
 CUresult cuStreamSynchronize(CUstream stream) { HAND("cuStreamSynchronize", IN(stream)); }
 
-CUresult cuMemAllocAsync(CUdeviceptr *address, size_t size, CUstream stream) {
-    HAND("cuMemAllocAsync", OUT(address), IN(size), IN(stream));
+CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *properties) {
+    HAND("cuMemPoolCreate", OUT(pool), IN(properties));
+}
+
+CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute, void *value) {
+    HAND("cuMemPoolSetAttribute", IN(pool), IN(attribute), IN(value));
+}
+
+CUresult cuMemAllocFromPoolAsync(CUdeviceptr *address, size_t size, CUmemoryPool pool,
+                                 CUstream stream) {
+    HAND("cuMemAllocFromPoolAsync", OUT(address), IN(size), IN(pool), IN(stream));
 }
 
 CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream) {

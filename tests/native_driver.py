@@ -29,6 +29,12 @@ CONSTANTS = {
     "CU_EVENT_DISABLE_TIMING": driver.NO_TIMING,
     "CU_STREAM_NON_BLOCKING": driver.NON_BLOCKING,
     "(uintptr_t)CU_STREAM_LEGACY": driver.LEGACY_STREAM,
+    "CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED": driver.HAS_POOLS,
+    "CU_MEM_ALLOCATION_TYPE_PINNED": driver.PINNED,
+    "CU_MEM_LOCATION_TYPE_DEVICE": driver.ON_DEVICE,
+    "CU_MEMPOOL_ATTR_RELEASE_THRESHOLD": driver.KEPT,
+    "(sizeof(CUmemPoolProps) <= POOL_PROPERTIES) * POOL_PROPERTIES": driver.POOL_PROPERTIES,
+    "offsetof(CUmemPoolProps, location)": 8,
 }
 
 
@@ -52,7 +58,8 @@ def compiled(folder: Path) -> Path:
     """The library; does not compile if a prototype or a constant is not NVIDIA's."""
     made, checks = folder / "driver.so", folder / "constants.h"
     checks.write_text(
-        "#include <cuda.h>\n#include <stdint.h>\n"
+        "#include <cuda.h>\n#include <stddef.h>\n#include <stdint.h>\n"
+        f"#define POOL_PROPERTIES {driver.POOL_PROPERTIES}\n"
         + "".join(f'_Static_assert({n} == {v}, "{n}");\n' for n, v in CONSTANTS.items())
     )
     flags = ["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-O1"]

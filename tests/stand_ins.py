@@ -43,6 +43,7 @@ class Library:
         self.stack: list[int] = []
         self.next = PAGE
         self.fails: dict[str, int] = {}
+        self.pools = 1  # whether the devices have any
 
     def __getattribute__(self, name: str) -> Any:
         if name.startswith("cu") and name in object.__getattribute__(self, "fails"):
@@ -71,6 +72,7 @@ class Library:
 
     def cuDeviceGetAttribute(self, result: Any, attribute: int, device: int) -> int:  # noqa: N802
         found = {driver.MAJOR: self.capability[0], driver.MINOR: self.capability[1]}
+        found[driver.HAS_POOLS] = self.pools
         return self.write(result, found[attribute])
 
     def cuPointerGetAttribute(self, result: Any, attribute: int, address: Any) -> int:  # noqa: N802
@@ -125,7 +127,22 @@ class Library:
     def cuEventDestroy_v2(self, event: Any) -> int:  # noqa: N802
         return 0
 
-    def cuMemAllocAsync(self, result: Any, size: Any, stream: Any) -> int:  # noqa: N802
+    def cuMemPoolCreate(self, result: Any, properties: Any) -> int:  # noqa: N802
+        where = properties if isinstance(properties, int) else ctypes.addressof(properties)
+        raw = ctypes.string_at(where, driver.POOL_PROPERTIES)
+        *kind, device = struct.unpack_from("4i", raw)
+        assert kind == [driver.PINNED, 0, driver.ON_DEVICE] and not any(raw[16:])
+        return self.write(result, 0xF0 + device)
+
+    def cuMemPoolSetAttribute(self, pool: Any, attribute: int, value: Any) -> int:  # noqa: N802
+        assert attribute == driver.KEPT
+        self.log.append(("pool", pool.value))
+        return 0
+
+    def cuMemAllocFromPoolAsync(  # noqa: N802
+        self, result: Any, size: Any, pool: Any, stream: Any
+    ) -> int:
+        assert pool == 0xF0 + (self.stack[-1] - 0xC0), "the pool of another device"
         self.next += PAGE
         self.log.append(("allocate", size, stream))
         return self.write(result, self.next)

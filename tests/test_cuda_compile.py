@@ -1,6 +1,7 @@
 """Every elementwise kernel compiles to PTX for every compute capability, without a GPU."""
 
 import re
+import sys
 from dataclasses import replace
 
 import gpu
@@ -100,3 +101,21 @@ def test_contiguous_kernels_move_sixteen_bytes(dtype, cc):
     text = build.ptx(kernel, cc)
     assert len(re.findall(r"ld\.global\.v[24]", text)) == 2
     assert len(re.findall(r"st\.global\.v[24]", text)) == 1
+
+
+@pytest.mark.parametrize("problem", ["a GPU of the future", "no linker"])
+def test_ptx_where_nothing_can_be_linked(monkeypatch, problem):
+    """The driver compiles it: PTX of the latest GPU that is known, for all that come after it."""
+    kernel = kinds.elementwise(RECORDS["relu"], DIRECTIONS["forward"], "float32")
+    if problem == "no linker":
+        monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    made = build.cubin(kernel, (9, 0) if problem == "no linker" else (99, 0))
+    assert made.startswith(b"//") and f".entry {kernel.name}(".encode() in made
+    known = int(made.split(b".target sm_")[1].split(b"\n")[0])
+    assert known == 90 if problem == "no linker" else known >= 120
+
+
+@pytest.mark.parametrize("cc", [(8, 6), (8, 9), (10, 3), (12, 1)])
+def test_machine_code_of_gpus_between_those_that_are_tested(cc):
+    kernel = kinds.elementwise(RECORDS["relu"], DIRECTIONS["forward"], "float32")
+    assert build.cubin(kernel, cc).startswith(b"\x7fELF")

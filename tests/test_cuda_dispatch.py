@@ -1,6 +1,8 @@
 """Which arrays go to a GPU, on which stream, and what comes back; the GPU is a stand-in."""
 
+import os
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import children
 import numpy as np
@@ -141,6 +143,7 @@ def test_other_streams_are_waited_for_on_the_gpu(gpu):
     fa.sigmoid_backward(GpuArray((8,), stream=77), GpuArray((8,), stream=88))
     assert [e for e in gpu.log if e[0] != "load"] == [
         ("record", 88), ("wait", 77), ("launch", kernel("sigmoid", "backward").name),
+        ("record", 77), ("wait", 88),  # its owner may overwrite or free what was read
     ]  # fmt: skip
     assert gpu.launches[0].stream == 77
 
@@ -364,6 +367,88 @@ def test_driver_errors_say_what_failed(gpu):
     assert not gpu.stack
 
 
+def test_memory_is_given_back_after_a_failure(gpu):
+    """The first failure is told, not that of what follows it."""
+    gpu.fails["cuLaunchKernel"] = gpu.fails["cuMemFreeAsync"] = 700
+    with pytest.raises(driver.CudaError, match="cuLaunchKernel"):
+        fa.softmax(GpuArray((2, 1 << 17)))
+    del gpu.fails["cuMemFreeAsync"]
+    with pytest.raises(driver.CudaError, match="cuLaunchKernel"):
+        fa.softmax(GpuArray((2, 1 << 17)))
+    assert gpu.log[-1][0] == "free" and not gpu.stack
+
+
+def test_a_device_without_pools(gpu, monkeypatch):
+    """Memory is taken at once, and given back when the stream is done with it."""
+    gpu.pools = 0
+    monkeypatch.setattr(Library, "cuMemAlloc_v2", lambda self, result, size: self.write(result, 64),
+                        raising=False)  # fmt: skip
+    for name in ("cuStreamSynchronize", "cuMemFree_v2"):
+
+        def note(self, place, name=name):
+            self.log.append((name, place.value))
+            return 0
+
+        monkeypatch.setattr(Library, name, note, raising=False)
+    fa.softmax(GpuArray((2, 1 << 17), stream=7))
+    assert gpu.log[-2:] == [("cuStreamSynchronize", 7), ("cuMemFree_v2", 64)]
+
+
+def test_each_device_has_a_pool(gpu):
+    for device in (0, 1, 0, 1):
+        fa.softmax(GpuArray((2, 1 << 17), device=device))
+    assert [entry for entry in gpu.log if entry[0] == "pool"] == [("pool", 0xF0), ("pool", 0xF1)]
+
+
+def test_threads_launch_at_once(gpu):
+    """Each with its own arguments; a kernel is loaded once."""
+    arrays = [(GpuArray((8,)), GpuArray((8,))) for _ in range(8)]
+
+    def work(pair):
+        for _ in range(50):
+            fa.tanhshrink(pair[0], out=pair[1])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, arrays))
+    found = [launch.arguments(kernel("tanhshrink")) for launch in gpu.launches]
+    pairs = [(given["x"], given["out_y"]) for given in found]
+    assert sorted(pairs) == sorted([(x.address, y.address) for x, y in arrays] * 50)
+    assert [what for what, *_ in gpu.log].count("load") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_computes_on_the_cpu():
+    """NVIDIA's driver does not work in a child of a process that has begun to use it."""
+    children.run(
+        """
+        import os
+        import numpy as np
+        import pytest
+        import fastact as fa
+        from stand_ins import GpuArray, Library
+        from fastact.gpu import driver
+
+        missing = driver.missing
+        x = np.linspace(-2, 2, 9)
+        right = fa.tanh(x)
+        driver.open_library = Library
+        driver.missing = lambda: missing() if driver._forked else ""
+        fa.set_target("cuda")
+        child = os.fork()
+        if not child:
+            assert fa.get_target() == "auto"
+            np.testing.assert_array_equal(fa.tanh(x), right)
+            with pytest.raises(driver.CudaUnavailable, match="spawn"):
+                fa.tanh(GpuArray((8,)))
+            with pytest.raises(driver.CudaUnavailable, match="forked"):
+                fa.set_target("cuda")
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert fa.get_target() == "cuda"
+        """
+    )
+
+
 @pytest.mark.parametrize(
     ("library", "words"),
     [
@@ -486,4 +571,8 @@ def test_repeated_calls_wait_for_other_streams(gpu):
     for other in (88, 99):
         fa.sigmoid_backward(GpuArray((8,), stream=77), GpuArray((8,), stream=other))
     waits = [e for e in gpu.log if e[0] in ("record", "wait")]
-    assert waits == [("record", 88), ("wait", 77), ("record", 99), ("wait", 77)]
+    assert waits == [
+        (what, stream)
+        for other in (88, 99)
+        for what, stream in (("record", other), ("wait", 77), ("record", 77), ("wait", other))
+    ]

@@ -227,14 +227,24 @@ def cubin(kernel: Kernel, cc: tuple[int, int]) -> bytes:
     """The machine code of a kernel.
 
     Not its PTX: a driver older than the compiler refuses PTX, but runs machine code made by any
-    compiler of the same major version.
+    compiler of the same major version. For a GPU that the linker does not know yet, or where there
+    is no linker, it is the PTX after all: that of the latest GPU before it, which the driver
+    compiles.
     """
+    text = ptx(kernel, cc).encode()
+    try:
+        return linked(kernel.name, text, cc)
+    except Exception:  # of the linker, of what finds it, of what imports it
+        return text
+
+
+def linked(name: str, text: bytes, cc: Capability) -> bytes:
+    """PTX as machine code."""
     from cuda.bindings import nvjitlink
 
-    text = ptx(kernel, cc).encode()
     handle = nvjitlink.create(1, [f"-arch=sm_{cc[0]}{cc[1]}"])
     try:
-        nvjitlink.add_data(handle, nvjitlink.InputType.PTX, text, len(text), kernel.name)
+        nvjitlink.add_data(handle, nvjitlink.InputType.PTX, text, len(text), name)
         nvjitlink.complete(handle)
         code = bytearray(nvjitlink.get_linked_cubin_size(handle))
         nvjitlink.get_linked_cubin(handle, code)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 import threading
 from functools import cache, cached_property
 from typing import Any
+
+from fastact.runtime import state
 
 LIBRARY = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
 MULTIPROCESSORS, MAJOR, MINOR = 16, 75, 76  # CUdevice_attribute
@@ -20,6 +23,13 @@ NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
 MOST_ARGUMENTS = 4096  # bytes (CUDA programming guide, kernel parameters)
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 LEGACY_STREAM = 1  # CU_STREAM_LEGACY; 2 is the default stream of the thread
+HAS_POOLS = 115  # CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED
+PINNED, ON_DEVICE = 1, 1  # CU_MEM_ALLOCATION_TYPE_PINNED, CU_MEM_LOCATION_TYPE_DEVICE
+POOL_PROPERTIES = 128  # bytes, all that are not written 0; CUmemPoolProps has 88 of them
+KEPT = 4  # CU_MEMPOOL_ATTR_RELEASE_THRESHOLD
+# Bytes of free memory that stay with the pool when the host waits for the GPU. By default none do:
+# the first call after each wait would have the driver map its memory anew.
+MOST_KEPT = 1 << 26
 
 
 class CudaError(RuntimeError):
@@ -34,7 +44,7 @@ class CudaUnavailable(RuntimeError):  # noqa: N818
 HOT: dict[str, tuple[Any, ...]] = {
     "cuCtxGetCurrent": (ctypes.c_void_p,),
     "cuLaunchKernel": (ctypes.c_void_p, *[ctypes.c_uint] * 7, *[ctypes.c_void_p] * 3),
-    "cuMemAllocAsync": (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p),
+    "cuMemAllocFromPoolAsync": (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_void_p] * 2),
     "cuMemFreeAsync": (ctypes.c_uint64, ctypes.c_void_p),
 }
 
@@ -73,6 +83,7 @@ class Driver:
         self.lock = threading.RLock()
         self.contexts: dict[int, int] = {}  # device -> its primary context
         self.functions: dict[tuple[int, str], Any] = {}  # (device, kernel) -> function
+        self.pools: dict[int, int] = {}  # device -> what temporary memory is taken from; 0: none
         self.arguments = Arguments()
         self.call("cuInit", 0)
 
@@ -167,14 +178,40 @@ class Driver:
         self.call("cuStreamWaitEvent", ctypes.c_void_p(stream), event, 0)
         self.call("cuEventDestroy_v2", event)  # lives on until it has happened
 
-    def allocate(self, size: int, stream: int) -> int:
+    def pool(self, device: int) -> int:
+        """A pool of memory of fastact's own: the one that a device has, others have set up."""
+        with self.lock:
+            if device not in self.pools:
+                made = 0
+                if self.attribute(HAS_POOLS, device):
+                    properties = ctypes.create_string_buffer(POOL_PROPERTIES)
+                    struct.pack_into("4i", properties, 0, PINNED, 0, ON_DEVICE, device)
+                    made = self.number("cuMemPoolCreate", properties, kind=ctypes.c_void_p)
+                    most = ctypes.c_uint64(MOST_KEPT)
+                    handle = ctypes.c_void_p(made)
+                    self.call("cuMemPoolSetAttribute", handle, KEPT, ctypes.byref(most))
+                self.pools[device] = made
+            return self.pools[device]
+
+    def allocate(self, device: int, size: int, stream: int) -> int:
         """Memory that is ready when the stream gets there."""
+        pool = self.pools.get(device)
+        if pool is None:
+            pool = self.pool(device)
+        if not pool:
+            return self.allocate_plain(size)
         arguments = self.arguments
-        if code := self.library.cuMemAllocAsync(arguments.memory_place, size, stream):
-            self.fail("cuMemAllocAsync", code)
+        place = arguments.memory_place
+        if code := self.library.cuMemAllocFromPoolAsync(place, size, pool, stream):
+            self.fail("cuMemAllocFromPoolAsync", code)
         return arguments.memory.value
 
-    def free(self, address: int, stream: int) -> None:
+    def free(self, device: int, address: int, stream: int) -> None:
+        """Give memory back when the stream gets there."""
+        if not self.pools[device]:
+            self.synchronize(stream)
+            self.free_plain(address)
+            return
         if code := self.library.cuMemFreeAsync(address, stream):
             self.fail("cuMemFreeAsync", code)
 
@@ -228,6 +265,8 @@ def missing() -> str:
     """What keeps fastact from computing on a GPU, and what to do; "" if nothing does."""
     from importlib.util import find_spec
 
+    if _forked:
+        return FORKED
     if find_spec("numba_cuda") is None:
         return "numba-cuda is not installed: pip install 'fastact[cuda]'"
     try:
@@ -251,6 +290,30 @@ def missing() -> str:
 @cache
 def open_driver() -> Driver:
     return Driver(open_library())
+
+
+FORKED = (
+    "this process was forked after its parent had begun to use CUDA, which does not work in such a "
+    "process; start it with the method 'spawn' or 'forkserver' of multiprocessing"
+)
+_forked = False
+
+
+def after_in_child() -> None:
+    """What CUDA knew is of no use in a child, and NVIDIA's driver forbids to begin anew.
+
+    Host arrays are computed on the CPU there.
+    """
+    global _forked
+    if not open_driver.cache_info().currsize:
+        return
+    _forked = True
+    driver.cache_clear()
+    state.forget_target("cuda")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=after_in_child)
 
 
 @cache

@@ -19,7 +19,7 @@ def stored_name(kernel: Any, cc: tuple[int, int]) -> str:
 
 
 def cubin(kernel: Any, cc: tuple[int, int]) -> bytes:
-    """The machine code of a kernel."""
+    """The machine code of a kernel, or its PTX: the driver takes both."""
     from fastact.runtime.loops import stored
 
     def build() -> bytes:
@@ -35,6 +35,9 @@ def function(driver: Driver, device: int, kernel: Any) -> Any:
     found = driver.functions.get((device, kernel.name))
     if found is None:
         with driver.lock:
+            found = driver.functions.get((device, kernel.name))
+            if found is not None:  # another thread has loaded it meanwhile
+                return found
             found = driver.load(cubin(kernel, driver.capability(device)), kernel.name)
             driver.functions[device, kernel.name] = found
     return found

@@ -100,12 +100,14 @@ class Slot:
         """Have memory of this size; what was needed for a larger row is not kept for smaller."""
         if size == self.size:
             return
-        if self.size:
-            self.gpu.free_pinned(self.pinned)
-            self.gpu.free_plain(self.device)
-        self.size = 0
-        self.pinned = self.gpu.allocate_pinned(size)
-        self.device = self.gpu.allocate_plain(size)
+        gpu, self.size = self.gpu, 0
+        if self.pinned:
+            gpu.free_pinned(self.pinned)
+        if self.device:
+            gpu.free_plain(self.device)
+        self.pinned = self.device = 0
+        self.pinned = gpu.allocate_pinned(size)  # either may fail: no memory is left
+        self.device = gpu.allocate_plain(size)
         self.size = size
 
     def view(self, offset: int, shape: Any, dtype: Any) -> np.ndarray:

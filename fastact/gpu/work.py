@@ -104,12 +104,14 @@ class Recipe:
                 gpu.wait_for(stream, other)
             steps = self.functions.get(device) or self.ready(gpu, device)
             if self.temporary:
-                self.with_memory(gpu, steps, stream, addresses, values)
-                return
-            for function, (_, geometry, size, pack, places, own, _) in steps:
-                found = addresses if places is None else located(places, 0, addresses)
-                numbers = values if own is None else own
-                gpu.launch(function, geometry, stream, size, pack, found, numbers, 0)
+                self.with_memory(gpu, steps, place, addresses, values)
+            else:
+                for function, (_, geometry, size, pack, places, own, _) in steps:
+                    found = addresses if places is None else located(places, 0, addresses)
+                    numbers = values if own is None else own
+                    gpu.launch(function, geometry, stream, size, pack, found, numbers, 0)
+            for other in others:  # what it is given next may overwrite or free what is read here
+                gpu.wait_for(other, stream)
         finally:
             if entered:
                 gpu.leave()
@@ -118,11 +120,12 @@ class Recipe:
         self,
         gpu: Driver,
         steps: Sequence[tuple[Any, Step]],
-        stream: int,
+        place: Place,
         addresses: Sequence[int],
         values: Sequence[float],
     ) -> None:
-        memory = gpu.allocate(self.temporary, stream)
+        device, stream, _ = place
+        memory = gpu.allocate(device, self.temporary, stream)
         try:
             for function, (_, geometry, size, pack, places, own, space) in steps:
                 found = addresses if places is None else located(places, memory, addresses)
@@ -130,9 +133,9 @@ class Recipe:
                 gpu.launch(function, geometry, stream, size, pack, found, numbers, memory + space)
         except BaseException:
             with suppress(CudaError):  # a failure of the card: the first error says it
-                gpu.free(memory, stream)
+                gpu.free(device, memory, stream)
             raise
-        gpu.free(memory, stream)
+        gpu.free(device, memory, stream)
 
 
 def located(places: Sequence[tuple[int, int]], memory: int, addresses: Sequence[int]) -> list[int]:

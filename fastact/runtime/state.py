@@ -145,10 +145,21 @@ class Chosen:
     def after_in_child(self) -> None:
         self.lock = threading.Lock()  # a thread that is gone may have held it
 
+    def forget(self, target: str) -> None:
+        """Have "auto" where a target was chosen that can no longer compute."""
+        with self.lock:
+            for block, chosen in self.targets.items():
+                if chosen == target:
+                    self.targets[block] = "auto"
+            self.apply()
+
 
 _chosen = Chosen()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_chosen.after_in_child)
+
+
+forget_target = _chosen.forget
 
 
 def checked(target: str) -> str:
