@@ -7,9 +7,11 @@ of 32 in the computing dtype (pairwise along the last axis), then float64.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,29 +25,43 @@ from fastact.runtime.loops import COMPUTING
 from fastact.runtime.ufuncs import ufunc
 
 SLAB = 1 << 18  # entries whose partials are made at once: a megabyte of float32
+SIGNATURES = 1024  # shapes and dtypes of arguments that are remembered with what follows from them
 CHAIN = 32  # entries that are added up in the computing dtype, where it is not pairwise
 
 
 def chained(sums: np.ndarray, axis: int) -> np.ndarray:
     """Sums of CHAIN neighbours along an axis that is not the last."""
-    whole = sums.shape[axis] // CHAIN * CHAIN
-    head, tail = np.split(sums, [whole], axis)
-    chains = (*head.shape[:axis], whole // CHAIN, CHAIN, *head.shape[axis + 1 :])
-    parts = np.add.reduce(head.reshape(chains), axis + 1)
-    return np.concatenate([parts, np.add.reduce(tail, axis, keepdims=True)], axis)
+    chains, rest = divmod(sums.shape[axis], CHAIN)
+    before: tuple[slice, ...] = (slice(None),) * axis
+    head = sums[(*before, slice(0, chains * CHAIN))]
+    parts = np.add.reduce(
+        head.reshape(*sums.shape[:axis], chains, CHAIN, *sums.shape[axis + 1 :]), axis + 1
+    )
+    if not rest:
+        return parts
+    tail = np.add.reduce(sums[(*before, slice(chains * CHAIN, None))], axis, keepdims=True)
+    return np.concatenate([parts, tail], axis)
 
 
 def total(partial: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     """The sum over axes of a C-contiguous array, in float64; the axes stay, with length 1."""
-    runs = [(gone, list(run)) for gone, run in groupby(range(partial.ndim), axes.__contains__)]
-    sums = partial.reshape([int(np.prod([partial.shape[k] for k in run])) for _, run in runs])
-    for axis in reversed([k for k, (gone, _) in enumerate(runs) if gone]):
+    joined, along = runs(partial.shape, axes)
+    sums = partial.reshape(joined)
+    for axis in along:
         if axis == sums.ndim - 1:
             sums = np.add.reduce(sums, axis, keepdims=True)
         else:
             sums = chained(sums, axis)
         sums = np.add.reduce(sums, axis, np.float64, keepdims=True)
     return sums.reshape([1 if k in axes else n for k, n in enumerate(partial.shape)])
+
+
+@lru_cache(SIGNATURES)
+def runs(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[tuple[int, ...], list[int]]:
+    """A shape with neighbours joined that are summed, or kept, alike; which to sum, last first."""
+    found = [(gone, list(run)) for gone, run in groupby(range(len(shape)), axes.__contains__)]
+    joined = tuple(math.prod(shape[k] for k in run) for _, run in found)
+    return joined, [k for k, (gone, _) in enumerate(found) if gone][::-1]
 
 
 def summed_axes(shape: tuple[int, ...], common: tuple[int, ...]) -> tuple[int, ...]:
@@ -56,19 +72,78 @@ def summed_axes(shape: tuple[int, ...], common: tuple[int, ...]) -> tuple[int, .
 
 def slab_rows(shape: tuple[int, ...]) -> int:
     """How many entries of the first axis make about SLAB entries."""
-    return min(max(1, shape[0]), max(1, SLAB // max(1, int(np.prod(shape[1:])))))
+    return min(max(1, shape[0]), max(1, SLAB // max(1, math.prod(shape[1:]))))
+
+
+class Share(NamedTuple):
+    """What a result is: which output of the kernel, summed over which axes."""
+
+    output: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    axes: tuple[int, ...]
+    kept: tuple[int, ...]  # the shape with the axes, of length 1
+
+    @classmethod
+    def of(
+        cls, result: Result, shape: tuple[int, ...], common: tuple[int, ...], dtype: Any
+    ) -> Share:
+        axes = summed_axes(shape, common)
+        kept = tuple(1 if k in axes else n for k, n in enumerate(common))
+        return cls(result.output, shape, np.dtype(dtype), axes, kept)
+
+
+# The shape and dtype of an array, or the type of a number: what a call's layout depends on.
+Kind = tuple[Any, ...]
+
+
+def kind_of(value: Any) -> Kind:
+    return (value.shape, value.dtype) if isinstance(value, np.ndarray) else (type(value),)
+
+
+def example(kind: Kind) -> Any:
+    """A value of a kind that takes no memory."""
+    return np.broadcast_to(np.zeros((), kind[1]), kind[0]) if len(kind) == 2 else kind[0](1)
+
+
+class Layout(NamedTuple):
+    """What follows from the kinds of a call's arguments."""
+
+    call: np.ufunc
+    shape: tuple[int, ...]
+    computing: np.dtype[Any]
+    shares: tuple[Share, ...]
+
+
+@lru_cache(SIGNATURES)
+def layout(record: Pointwise, direction: Direction, kinds: tuple[Kind, ...]) -> Layout:
+    call = ufunc(record, direction, False)
+    names = operand_names(record, direction)
+    shapes = {
+        name: kind[0] if len(kind) == 2 else () for name, kind in zip(names, kinds, strict=True)
+    }
+    shape = np.broadcast_shapes(*shapes.values()) or (1,)
+    found = call(*(np.empty(0, kind[1]) if len(kind) == 2 else kind[0](1) for kind in kinds))
+    storage = (found[0] if isinstance(found, tuple) else found).dtype
+    computing = np.dtype(COMPUTING.get(storage.name, storage))
+    shares = tuple(
+        Share.of(
+            result,
+            shapes[result.argument],
+            shape,
+            storage if result.argument in direction.arrays else computing,
+        )
+        for result in direction.results
+    )
+    return Layout(call, shape, computing, shares)
 
 
 class Partial:
     """One result: whole, or summed over the axes along which its argument was broadcast."""
 
-    def __init__(self, result: Result, argument: Any, common: tuple[int, ...], dtype: Any) -> None:
-        self.output = result.output
-        self.shape = np.shape(argument)
-        self.dtype = np.dtype(dtype)
-        self.axes = summed_axes(self.shape, common)
-        kept = tuple(1 if k in self.axes else n for k, n in enumerate(common))
-        self.value = np.zeros(kept) if self.axes else np.empty(common, dtype)
+    def __init__(self, share: Share) -> None:
+        self.output, self.shape, self.dtype, self.axes, kept = share
+        self.value = np.zeros(kept) if self.axes else np.empty(kept, self.dtype)
 
     def aim(self, out: Any, operands: list[Any]) -> None:
         """Make a result that is not summed in `out`, if that lies apart and needs no cast."""
@@ -101,22 +176,9 @@ def backward(
     record: Pointwise, direction: Direction, named: dict[str, Any], outs: list[Any]
 ) -> list[Any]:
     """The results of a direction that sums; `named` are its arrays and parameters, checked."""
-    call = ufunc(record, direction, False)
-    values = [v if type(v) in (int, float) else np.asanyarray(v) for v in named.values()]
-    common = np.broadcast_shapes(*map(np.shape, values))
-    found = call(*(np.empty(0, v.dtype) if isinstance(v, np.ndarray) else v for v in values))
-    storage = (found[0] if isinstance(found, tuple) else found).dtype
-    computing = np.dtype(COMPUTING.get(storage.name, storage))
-    shape = common or (1,)
-    partials = [
-        Partial(
-            result,
-            named[result.argument],
-            shape,
-            storage if result.argument in direction.arrays else computing,
-        )
-        for result in direction.results
-    ]
+    values = list(named.values())
+    call, shape, computing, shares = layout(record, direction, tuple(map(kind_of, values)))
+    partials = [Partial(share) for share in shares]
     check_outs(record.name + "_backward", direction, partials, outs)
     for partial, out in zip(partials, outs, strict=True):
         partial.aim(out, values)
@@ -139,10 +201,12 @@ def fill(
     computing: np.dtype[Any],
 ) -> None:
     """Compute the partials, slab by slab."""
-    arrays = [np.broadcast_to(v, shape) if isinstance(v, np.ndarray) else v for v in values]
+    rows = slab_rows(shape)
+    arrays = values
+    if rows < shape[0]:
+        arrays = [np.broadcast_to(v, shape) if isinstance(v, np.ndarray) else v for v in values]
     # what is wanted whole, and in the dtype that is computed in, the kernel writes itself
     direct = {p.output: p for p in partials if not p.axes and p.dtype == computing}
-    rows = slab_rows(shape)
     scratch = {
         k: np.empty((rows, *shape[1:]), computing)
         for k in range(len(direction.outputs))
@@ -150,7 +214,9 @@ def fill(
     }
     for start in range(0, shape[0], rows):
         slab = slice(start, min(start + rows, shape[0]))
-        pieces = [a[slab] if isinstance(a, np.ndarray) else a for a in arrays]
+        pieces = arrays
+        if rows < shape[0]:
+            pieces = [a[slab] if isinstance(a, np.ndarray) else a for a in arrays]
         made = tuple(
             direct[k].value[slab] if k in direct else scratch[k][: slab.stop - start]
             for k in range(len(direction.outputs))
@@ -201,15 +267,26 @@ def checked(name: str, record: Pointwise, named: dict[str, Any]) -> dict[str, An
                 f"{name}: {argument} is a {type(value).__name__}; partials that are summed need "
                 "NumPy arrays"
             )
-    parameters = {p.name: named[p.name] for p in record.parameters}
-    check_constraint(name, record, *parameters.values())
-    check_dtypes(name, {n: v for n, v in named.items() if n not in parameters})
+    if record.parameters:
+        check_constraint(name, record, *(named[p.name] for p in record.parameters))
+    arrays = {n: v if type(v) in (int, float) else np.asanyarray(v) for n, v in named.items()}
+    check_kinds(name, record, tuple(arrays), tuple(map(kind_of, arrays.values())))
+    return arrays
+
+
+@lru_cache(SIGNATURES)
+def check_kinds(
+    name: str, record: Pointwise, names: tuple[str, ...], kinds: tuple[Kind, ...]
+) -> None:
+    """Raise what the dtypes and shapes of the arguments forbid."""
+    examples = dict(zip(names, map(example, kinds), strict=True))
+    parameters = {p.name for p in record.parameters}
+    check_dtypes(name, {n: v for n, v in examples.items() if n not in parameters})
     try:
-        np.broadcast_shapes(*(np.shape(v) for v in named.values()))
+        np.broadcast_shapes(*(np.shape(v) for v in examples.values()))
     except ValueError:
-        listed = ", ".join(f"{n} {np.shape(v)}" for n, v in named.items())
+        listed = ", ".join(f"{n} {np.shape(v)}" for n, v in examples.items())
         raise ValueError(f"{name}: shapes do not broadcast: {listed}") from None
-    return named
 
 
 def summed_backward(
