@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 ft = pytest.importorskip("fastact.torch", reason="PyTorch is not installed")
 
 import test_torch as python  # noqa: E402
+import test_torch_fused as fused_tests  # noqa: E402
 from test_torch import (  # noqa: E402, F401 - collected here, they meet the compiled calls
     test_an_input_changed_before_backward_is_noticed,
     test_autocast,
@@ -36,8 +37,9 @@ from test_torch import (  # noqa: E402, F401 - collected here, they meet the com
 )
 
 import fastact as fa  # noqa: E402
+from fastact.activations.paired import Paired  # noqa: E402
 from fastact.compile import abi  # noqa: E402
-from fastact.interop.torch import native  # noqa: E402
+from fastact.interop.torch import fused, native  # noqa: E402
 from fastact.interop.torch.tensors import array_of  # noqa: E402
 from fastact.runtime import state  # noqa: E402
 from fastact.runtime import store as objects  # noqa: E402
@@ -47,6 +49,14 @@ if not any(map(shutil.which, native.COMPILERS)):
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
 LARGE = 1 << 20
+# these too are to meet the compiled calls
+test_values_of_fused = fused_tests.test_values_and_gradients_are_those_of_the_array_functions
+test_gradcheck_of_fused = fused_tests.test_gradcheck
+test_jacobians_of_fused = fused_tests.test_a_jacobian_in_one_backward_pass
+test_an_array_made_from_the_other = fused_tests.test_an_array_made_from_the_other
+test_fused_in_torch_compile = fused_tests.test_compiled
+test_transforms_of_fused = fused_tests.test_transforms
+test_pytorchs_own = fused_tests.test_pytorchs_own
 same = python.same
 random = python.random
 
@@ -76,7 +86,13 @@ def test_calls_are_compiled_ones():
         assert (y.grad_fn.name() == f"{op.name}Backward") != bool(constrained), op.name
         assert getattr(ft, op.name)(x).grad_fn.name() == f"{op.name}Backward"
     for op in samples.ROWWISE:
-        assert (getattr(ft, op.name)(x).grad_fn.name() == f"{op.name}Backward") != op.reduces
+        assert getattr(ft, op.name)(x).grad_fn.name() == f"{op.name}Backward"
+    for op, arrays, numbers in samples.FUSED:
+        if isinstance(op.record, Paired):
+            given = [torch.tensor(a, requires_grad=True) for a in arrays]
+            y = getattr(ft, op.name)(*given, *numbers)
+            compiled = given[0].dim() > 0 and numbers[-1:] in ((), (-1,), (op.record.defaults))
+            assert not compiled or y.grad_fn.name() == f"{op.name}Backward", (op.name, numbers)
 
 
 @pytest.mark.parametrize("dtype", python.DTYPES)
@@ -179,6 +195,96 @@ def test_layouts_of_input_and_gradient():
     same(dx, fa.softmax_backward_from_output(dy.numpy(), y.detach().numpy()))
 
 
+def in_both_ways(f, way, given, *numbers):
+    """A compiled call and the one in Python: the same bits, forward and backward."""
+    made = []
+    for call in (f, way):
+        leaves = [t.detach().requires_grad_() for t in given]
+        y = call(*leaves, *numbers)
+        dy = random(*y.shape, dtype="float64", seed=1).to(y.dtype)
+        made.append((y, *torch.autograd.grad(y, leaves, dy)))
+    assert made[0][0].grad_fn.name() == f"{f.__name__}Backward"
+    for got, right in zip(*made, strict=True):
+        assert got.shape == right.shape
+        same(got.detach().contiguous(), array_of(right.contiguous()))
+
+
+PAIRS = [op for op in fused.fused().values() if isinstance(op.record, Paired)]
+LAYOUTS = [
+    ((), ()),
+    ((0, 4), (0, 4)),
+    ((1, 8), (1,)),
+    ((1, 8), (8,)),
+    ((8, 1), (1,)),
+    ((6, 4), (6, 4)),
+    ((6, 4), (4,)),
+    ((6, 4), (1, 1)),
+    ((2, 1, 4), (4,)),
+    ((70, 3, 8), (8,)),
+    ((70, 300), (1,)),
+    ((300, 256), (256,)),
+]
+
+
+@pytest.mark.parametrize("dtype", python.DTYPES)
+@pytest.mark.parametrize("op", PAIRS, ids=lambda op: op.name)
+def test_two_tensors_of_any_shapes_that_meet(op, dtype):
+    f, way = getattr(ft, op.name), lambda *given: fused.call(op, *given)
+    numbers = tuple(n.default for n in op.numbers)
+    for shapes in LAYOUTS:
+        given = [
+            random(*s, dtype="float64", seed=k).to(getattr(torch, dtype))
+            for k, s in enumerate(shapes)
+        ]
+        if len(op.arrays) == 2:
+            in_both_ways(f, way, given, *numbers)
+        elif given[0].numel() and given[0].dim() and given[0].shape[-1] % 2 == 0:
+            in_both_ways(f, way, given[:1], *numbers)
+
+
+def test_tensors_that_do_not_meet_are_left_to_python():
+    call = call_of(ft.swiglu)
+    for a, b in (
+        (random(3, 4), random(3, 1)),
+        (random(4), random(3, 4)),
+        (random(3, 4), random(4, 3).t()),
+        (random(3, 4), random(3, 4).float()),
+        (random(4), random(1, 1)),
+        (random(3, 4), random(3)),
+    ):
+        assert call(a, b, 1.0) is None
+    assert call_of(ft.glu)(random(3, 3), -1) is None  # which tells what is wrong
+    assert call_of(ft.glu)(random(4, 4), 0) is None
+
+
+def test_strides_of_an_axis_of_one_index_say_nothing():
+    for shape, strides in (((1, 8), (1, 1)), ((8, 1), (1, 5)), ((2, 1, 4), (4, 99, 1))):
+        x = torch.linspace(-3, 3, 8).as_strided(shape, strides)
+        leaf = x.detach().requires_grad_()
+        y = ft.mish(leaf)
+        same(y, fa.mish(x.numpy()))
+        (dx,) = torch.autograd.grad(y, leaf, torch.ones(shape))
+        same(dx, fa.mish_grad(x.numpy()))
+        same(ft.swiglu(x, torch.ones(shape)), fa.swiglu(x.numpy(), np.ones(shape, np.float32)))
+
+
+@pytest.mark.parametrize("op", samples.ROWWISE, ids=samples.name_of)
+def test_rows_along_any_axis(op):
+    f = getattr(ft, op.name)
+    for shape in ((5,), (3, 4), (4, 1), (2, 3, 4), (2, 3, 0)):
+        for dim in range(-len(shape), len(shape)):
+            for dtype in (torch.float32, torch.bfloat16):
+                x = random(*shape, dtype="float64").to(dtype)
+                if x.numel():
+                    in_both_ways(f, lambda *given: python_rows(op, *given), [x], dim)
+
+
+def python_rows(op, x, dim):
+    from fastact.interop.torch.functions import call_rows
+
+    return call_rows(op, x, dim)
+
+
 @pytest.mark.parametrize("name", ["mish", "softmax"])
 def test_a_graph_is_used_once_and_watches_what_it_keeps(name):
     leaf = random(3, 4).requires_grad_()
@@ -228,7 +334,19 @@ def test_an_error_in_the_general_way_reaches_the_caller():
     def broken(*given):
         raise ZeroDivisionError("as told")
 
-    call = native._module.call("sigmoid", (), (), False, False, lambda *_: prepared, broken)
+    call = native._module.call(
+        "sigmoid",
+        (),
+        (),
+        native.ELEMENTS,
+        1,
+        False,
+        False,
+        False,
+        lambda *_: prepared,
+        broken,
+        None,
+    )
     op = samples.elementwise()["sigmoid"]
     prepared = ()
     with pytest.raises(TypeError):  # what prepares gave nothing

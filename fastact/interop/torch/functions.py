@@ -402,7 +402,7 @@ def row_function(name: str) -> Any:
         return call_rows(op, x, dim)
 
     def reduction(x: Tensor, dim: int = -1, keepdim: bool = False) -> Tensor:
-        y = call_rows(op, x, dim)
+        y = rows(x, dim)
         return y.unsqueeze(dim) if keepdim and x.dim() else y
 
     made = reduction if op.reduces else rows
@@ -414,8 +414,5 @@ def row_function(name: str) -> Any:
         formula=op.record.formula,
         more=" `dim` is the axis, as in torch.",
     )
-    if not op.reduces:
-        compiled.offer(
-            lambda: compiled.row_call(op, lambda dy, y: BackwardRows.apply(op, dy, y, -1)), install
-        )
+    compiled.offer(lambda: compiled.row_call(op, partial(BackwardRows.apply, op)), install)
     return made

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial, reduce
+from operator import setitem
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from fastact.activations.paired import Paired
 from fastact.interop.catalogue import Fused, Number, checked, fused, with_signature
+from fastact.interop.torch import native as compiled
 from fastact.interop.torch.functions import (
     DOC,
     are_plain,
@@ -112,7 +115,11 @@ def backward(op: Fused, dy: Tensor, *given: Any) -> tuple[Tensor, ...]:
     function = op.from_output or op.backward
     partials = function(array_of(dy), *map(array_of, tensors), *numbers)
     made = map(tensor_of, partials)
-    return tuple(p.sum_to_size(t.shape) for p, t in zip(made, tensors, strict=True))
+    # PyTorch makes 0 of the -0 that it sums to a shape without axes
+    return tuple(
+        p if p.shape == t.shape else p.sum_to_size(t.shape)
+        for p, t in zip(made, tensors, strict=True)
+    )
 
 
 def fake_backward(op: Fused, dy: Tensor, *given: Any) -> tuple[Tensor, ...]:
@@ -251,11 +258,41 @@ def public(op: Any, answer: Callable[..., Any], doc: str, dim: str) -> Any:
     return made
 
 
+# Defaults are the record's own objects: by these the compiled calls know them.
+IN_FRONT = """
+def make(call, defaults):
+    def {name}({signature}):
+        if not is_compiling() and built is not None:
+            y = built({arguments})
+            if y is not None:
+                return y
+        return call({arguments})
+    return {name}
+"""
+
+
 @cache
 def fused_function(name: str) -> Any:
     """The function of a fused op."""
     op = fused()[name]
-    return public(op, partial(call, op), DOC, " `dim` is the axis, as in torch.")
+    made = public(op, partial(call, op), DOC, " `dim` is the axis, as in torch.")
+    if not isinstance(op.record, Paired):
+        return made
+    defaults: tuple[Any, ...] = op.record.defaults or tuple(n.default for n in op.numbers)
+    numbers = [torch_name(n.name) for n in op.numbers]
+    written = [*op.arrays, *(f"{n}=defaults[{k}]" for k, n in enumerate(numbers))]
+    source = IN_FRONT.format(
+        name=name, signature=", ".join(written), arguments=", ".join([*op.arrays, *numbers])
+    )
+    scope: dict[str, Any] = {"is_compiling": torch.compiler.is_compiling, "built": None}
+    exec(source, scope)
+    front = scope["make"](partial(call, op), defaults)
+    front.__doc__, front.__module__, front.__qualname__ = made.__doc__, made.__module__, name
+    compiled.offer(
+        lambda: compiled.paired_call(op, partial(again, op), partial(backward, op)),
+        partial(setitem, scope, "built"),
+    )
+    return front
 
 
 for _op in fused().values():

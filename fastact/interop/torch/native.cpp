@@ -19,6 +19,7 @@
 #include <torch/csrc/utils/object_ptr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -33,11 +34,16 @@ using Word = intptr_t;
 using Loop = void(char** args, Word* dimensions, Word* steps, void* data);  // NumPy's inner loop
 
 constexpr size_t kParameters = 4;  // no op has more
+constexpr size_t kTensors = 2;
+constexpr size_t kOperands = 8;    // of a loop
 constexpr int64_t kShort = 2048;   // elements: letting others run costs more than it gives
+constexpr Word kShared = 1 << 15;  // elements from which rows are shared among threads
 const char* const kDtypes[] = {"float16", "bfloat16", "float32", "float64"};
 
 const Word* state = nullptr;  // of the engine
-Word target_slot = 0, cuda = 0;
+struct {  // slots of the state, values of the target, the slot of a row loop's operands
+  Py_ssize_t target, threads, serial, cuda, along;
+} numbers;
 pid_t process = 0;  // that loaded this
 
 // An object that calls Python owns the interpreter while it lives; one that computes lets it go.
@@ -71,17 +77,26 @@ struct Loops {
 
 enum Domain { kFinite, kNonnegative, kPositive };
 
+// What the loop runs over: elements; elements, where the last axis of one tensor holds two
+// operands side by side; or rows along an axis.
+enum Kind { kElements, kHalves, kRows };
+
 struct Call {
   PyObject_HEAD
   vectorcallfunc vectorcall;
   PyObject* name;
   PyObject* defaults;  // a tuple
   PyObject* prepare;   // (dtype, whether parameters are constants) -> addresses
-  PyObject* general;   // (dy, kept, *parameters): the backward pass of any tensors
+  PyObject* general;   // (dy, *kept, *numbers): the backward pass of any tensors
+  PyObject* plain;     // the same for plain ones, where it is no loop alone; or None
   Loop* loop;
   std::array<Domain, kParameters> domains;
-  bool only_defaults, rows, keeps_output;
+  int kind;
+  Py_ssize_t tensors;
+  bool only_defaults, keeps_output, reduces, sums;
   Loops loops[4][2];
+
+  bool has_axis() const { return kind != kElements; }
 };
 
 int dtype_index(at::ScalarType type) {
@@ -106,18 +121,58 @@ bool is_plain(const Tensor& x) {
   });
   const auto local = c10::impl::tls_local_dispatch_key_set();
   return plain.has_all((x.key_set() | local.included_) - local.excluded_) &&
-      !x._fw_grad(/*level=*/0).defined() && state[target_slot] != cuda;
+      !x._fw_grad(/*level=*/0).defined() && state[numbers.target] != numbers.cuda;
 }
 
 bool suits(const Call* call, const Tensor& x) {
   if (!is_plain(x)) return false;
-  return call->rows ? x.dim() > 0 && x.numel() > 0 && x.is_contiguous()
-                    : x.is_non_overlapping_and_dense();
+  return call->has_axis() ? x.dim() > 0 && x.numel() > 0 && x.is_contiguous()
+                          : x.is_non_overlapping_and_dense();
+}
+
+// Whether two tensors have their elements in the same places; the stride of an axis of one index
+// says nothing.
+bool alike(const Tensor& a, const Tensor& b) {
+  if (a.sizes() != b.sizes()) return false;
+  for (int64_t k = 0; k < a.dim(); ++k) {
+    if (a.size(k) > 1 && a.stride(k) != b.stride(k)) return false;
+  }
+  return true;
+}
+
+// Whether a second tensor meets the first as it is: of its layout, or one number, or one for each
+// entry of the last axis.
+bool meets(const Tensor& x, const Tensor& other) {
+  if (!is_plain(other) || other.scalar_type() != x.scalar_type()) return false;
+  if (alike(x, other)) return true;
+  if (other.numel() == 1) return other.dim() <= x.dim();
+  return other.dim() == 1 && x.dim() > 1 && other.size(0) == x.size(-1) &&
+      other.is_contiguous() && x.is_contiguous() && x.numel() > 0;
+}
+
+bool meet(const Call* call, const Tensor* tensors) {
+  return suits(call, tensors[0]) && (call->tensors == 1 || meets(tensors[0], tensors[1]));
 }
 
 Tensor new_like(const Tensor& x) {
   if (x.is_contiguous()) return Tensor(at::detail::empty_cpu(x.sizes(), x.scalar_type()));
   return at::empty_like(x);
+}
+
+// Calls f(first, last) for ranges of [0, count) on PyTorch's threads.
+template <class F>
+void in_ranges(Word count, Word threads, const F& f) {
+  // Compiled here, at::parallel_for would bring an OpenMP of this compiler's. An iterator over
+  // a tensor that nobody reads or writes runs on PyTorch's.
+  const Tensor index(at::detail::empty_cpu({count}, at::kByte));
+  const char* base = static_cast<const char*>(index.const_data_ptr());
+  auto iterator = at::TensorIterator::borrowing_nullary_op(index);
+  iterator.for_each(
+      [&](char** data, const int64_t*, int64_t size) {
+        const Word first = data[0] - base;
+        f(first, first + size);
+      },
+      (count + threads - 1) / threads);
 }
 
 // PyTorch's own threads for a job of the engine's: two pools on the same processors disturb each
@@ -128,17 +183,9 @@ Word run_on_torch(Word* job, Word threads) noexcept {
   const Word total = job[1], grain = job[2], ranges = (total + grain - 1) / grain;
   const auto task = reinterpret_cast<void (*)(Word*, Word, Word)>(job[0]);
   try {
-    // Compiled here, at::parallel_for would bring an OpenMP of this compiler's. An iterator over
-    // a tensor that nobody reads or writes runs on PyTorch's.
-    const Tensor index(at::detail::empty_cpu({ranges}, at::kByte));
-    const char* base = static_cast<const char*>(index.const_data_ptr());
-    auto iterator = at::TensorIterator::borrowing_nullary_op(index);
-    iterator.for_each(
-        [&](char** data, const int64_t*, int64_t count) {
-          const Word first = data[0] - base;
-          task(job, first * grain, std::min((first + count) * grain, total));
-        },
-        (ranges + threads - 1) / threads);
+    in_ranges(ranges, threads, [&](Word first, Word last) {
+      task(job, first * grain, std::min(last * grain, total));
+    });
     return 1;
   } catch (...) {
     return 0;  // no memory for the above; nothing has been computed, or it will be again
@@ -148,53 +195,142 @@ Word run_on_torch(Word* job, Word threads) noexcept {
 // The step of an operand along a tensor of this layout, in bytes; -1 if there is none.
 Word step_of(const Tensor& operand, const Tensor& like) {
   if (operand.sizes() != like.sizes()) return -1;
-  if (operand.strides() == like.strides()) return operand.element_size();
-  for (const auto stride : operand.strides()) {
-    if (stride != 0) return -1;
+  if (alike(operand, like)) return operand.element_size();
+  for (int64_t k = 0; k < operand.dim(); ++k) {
+    if (operand.size(k) > 1 && operand.stride(k) != 0) return -1;
   }
   return 0;  // one element repeated, as the gradient of a sum is
 }
 
-// Tensors come by their addresses: a copy of one may need the interpreter.
-void compute(
-    const Call* call, void* data, std::initializer_list<const Tensor*> inputs,
-    const Parameters& parameters, const Tensor& out) {
-  constexpr size_t most = 3 + kParameters;
-  char* args[most];
-  Word steps[2 * most];
+// The operands of a loop: where each begins, its step, and that to the next row.
+struct Operands {
+  char* base[kOperands];
+  Word step[kOperands], outer[kOperands];
+  size_t count = 0;
+
+  void add(char* at, Word by, Word next = 0) {
+    base[count] = at;
+    step[count] = by;
+    outer[count++] = next;
+  }
+};
+
+char* address(const Tensor* x) { return static_cast<char*>(const_cast<void*>(x->const_data_ptr())); }
+
+// Runs a loop over elements once for each row.
+void run_elements(const Call* call, void* data, const Operands& given, Word rows, Word length) {
+  const auto run = [&](Word first, Word last) {
+    Operands own = given;
+    for (size_t k = 0; k < own.count; ++k) own.base[k] += first * own.outer[k];
+    for (Word row = first; row < last; ++row) {
+      char* args[kOperands];
+      Word dimensions[1] = {length};
+      std::copy_n(own.base, own.count, args);
+      call->loop(args, dimensions, own.step, data);
+      for (size_t k = 0; k < own.count; ++k) own.base[k] += own.outer[k];
+    }
+  };
+  const Word threads = state[numbers.threads];
+  const bool share = rows > 1 && length < kShared && rows * length >= kShared && threads > 1 &&
+      state[numbers.target] != numbers.serial && getpid() == process;
+  if (share) {
+    in_ranges(rows, threads, run);
+  } else {
+    run(0, rows);
+  }
+}
+
+using Pointers = std::initializer_list<const Tensor*>;
+
+// Tensors come by their addresses: a copy of one may need the interpreter. Those without one are
+// left out.
+void compute_elements(
+    const Call* call, void* data, Pointers inputs, const Parameters& parameters, Pointers outs) {
+  const Tensor& like = **outs.begin();
+  const Word item = like.element_size();
+  Word rows = 1, length = like.numel();
+  if (length == 0) return;
+  for (const Tensor* x : inputs) {
+    if (x && !alike(*x, like) && x->numel() > 1 && x->dim() == 1 && call->tensors > 1) {
+      length = x->numel();
+      rows = like.numel() / length;
+    }
+  }
+  if (call->kind == kHalves) {  // y and dy have half the axis, x and dx all of it
+    Word whole = 0;
+    for (const auto& group : {inputs, outs}) {
+      for (const Tensor* x : group) {
+        if (x) whole = std::max<Word>(whole, x->size(-1));
+      }
+    }
+    rows = like.numel() / like.size(-1);
+    length = whole / 2;
+  }
+  Operands operands;
+  const auto add = [&](const Tensor* x) {
+    if (!x) return;
+    if (call->kind == kHalves) {
+      const Word own = x->size(-1);
+      for (Word at = 0; at < own; at += length) {
+        operands.add(address(x) + at * item, item, own * item);
+      }
+    } else if (alike(*x, like) || x->dim() == like.dim() || x->numel() == 1) {
+      const Word step = step_of(*x, like);
+      const Word by = step < 0 ? 0 : step;  // one number, of fewer axes
+      operands.add(address(x), by, by * length);
+    } else {
+      operands.add(address(x), item);  // one for each entry of the last axis
+    }
+  };
+  for (const Tensor* x : inputs) add(x);
   double wide[kParameters];
   float narrow[kParameters];
-  size_t k = 0;
-  for (const Tensor* x : inputs) {
-    args[k] = static_cast<char*>(const_cast<void*>(x->const_data_ptr()));
-    steps[k++] = step_of(*x, out);
-  }
-  const bool is_double = out.scalar_type() == at::kDouble;
+  const bool is_double = like.scalar_type() == at::kDouble;
   for (size_t p = 0; p < parameters.count && !parameters.defaults; ++p) {
     wide[p] = parameters.values[p];
     narrow[p] = static_cast<float>(wide[p]);
-    args[k] = is_double ? reinterpret_cast<char*>(wide + p) : reinterpret_cast<char*>(narrow + p);
-    steps[k++] = 0;
+    operands.add(
+        is_double ? reinterpret_cast<char*>(wide + p) : reinterpret_cast<char*>(narrow + p), 0);
   }
-  args[k] = static_cast<char*>(out.mutable_data_ptr());
-  steps[k++] = out.element_size();
-  Word dimensions[2] = {out.numel(), 0};
-  if (call->rows) {
-    dimensions[1] = out.size(-1);
-    dimensions[0] /= dimensions[1];
-    for (size_t i = 0; i < k; ++i) {
-      steps[k + i] = steps[i];
-      steps[i] *= dimensions[1];
-    }
+  for (const Tensor* x : outs) add(x);
+  run_elements(call, data, operands, rows, length);
+}
+
+// Rows along an axis of contiguous tensors; `like` has that axis.
+void compute_rows(
+    const Call* call, void* data, Pointers inputs, const Tensor& like, Word dim, const Tensor& out) {
+  const Word item = like.element_size(), length = like.size(dim);
+  Word before = 1, after = 1;
+  for (Word k = 0; k < like.dim(); ++k) (k < dim ? before : after) *= k == dim ? 1 : like.size(k);
+  const Word along = static_cast<const Word*>(data)[numbers.along];
+  char* base[kOperands];
+  size_t count = 0;
+  for (const Tensor* x : inputs) base[count++] = address(x);
+  base[count++] = static_cast<char*>(out.mutable_data_ptr());
+  // the last axis needs one call, any other one for each index of the axes before it
+  const Word calls = after == 1 ? 1 : before, rows = after == 1 ? before : after;
+  Word steps[2 * kOperands];
+  size_t inner = count;
+  for (size_t k = 0; k < count; ++k) {
+    const bool is_row = along >> k & 1;
+    steps[k] = after == 1 && is_row ? length * item : item;
+    if (is_row) steps[inner++] = after * item;
   }
-  if (dimensions[0] > 0) call->loop(args, dimensions, steps, data);
+  for (Word c = 0; c < calls; ++c) {
+    char* args[kOperands];
+    std::copy_n(base, count, args);
+    Word dimensions[2] = {rows, length};
+    call->loop(args, dimensions, steps, data);
+    for (size_t k = 0; k < count; ++k) base[k] += (along >> k & 1 ? length : 1) * after * item;
+  }
 }
 
 struct Backward : public Node {
   Call* call = nullptr;  // lives for good
   void* data = nullptr;
-  SavedVariable kept;
+  std::array<SavedVariable, kTensors> kept;
   Parameters parameters;
+  int64_t dim = -1;
 
   std::string name() const override {
     return std::string(PyUnicode_AsUTF8(call->name)) + "Backward";
@@ -202,54 +338,90 @@ struct Backward : public Node {
 
   void release_variables() override {
     std::lock_guard<std::mutex> lock(mutex_);
-    kept.reset_data();
+    for (auto& one : kept) one.reset_data();
   }
 
-  Tensor unpack() {
+  std::array<Tensor, kTensors> unpack() {
     std::lock_guard<std::mutex> lock(mutex_);
-    return kept.unpack(call->keeps_output ? NodePointer(getptr()) : NodePointer());
+    std::array<Tensor, kTensors> found;
+    for (Py_ssize_t k = 0; k < call->tensors; ++k) {
+      found[k] = kept[k].unpack(call->keeps_output ? NodePointer(getptr()) : NodePointer());
+    }
+    return found;
   }
 
   variable_list apply(variable_list&& gradients) override {
     const Tensor& dy = gradients[0];
-    if (!dy.defined()) return {Tensor()};
-    const Tensor x = unpack();
-    if (at::GradMode::is_enabled() || !is_plain(dy) || !suits(call, x)) return {general(dy, x)};
-    const Tensor dx = new_like(x);
-    const bool as_it_is = call->rows ? dy.is_contiguous() : step_of(dy, x) >= 0;
-    const Tensor laid_out = as_it_is ? dy : at::empty_like(x).copy_(dy);
-    compute(call, data, {&laid_out, &x}, parameters, dx);
-    return {dx};
+    if (!dy.defined()) return variable_list(call->tensors);
+    const auto x = unpack();
+    if (at::GradMode::is_enabled() || !is_plain(dy) || !meet(call, x.data())) {
+      return in_python(call->general, dy, x);
+    }
+    const bool two = call->tensors == 2;
+    if (two && (call->sums || !alike(x[0], x[1]))) return in_python(call->plain, dy, x);
+    const Tensor dx = new_like(x[0]);
+    if (call->has_axis()) {
+      const Tensor laid_out = dy.is_contiguous() ? dy : dy.contiguous();
+      if (call->kind == kRows) {
+        compute_rows(call, data, {&laid_out, &x[0]}, x[0], dim, dx);
+      } else {
+        compute_elements(call, data, {&laid_out, &x[0]}, parameters, {&dx});
+      }
+      return {dx};
+    }
+    const Tensor laid_out = step_of(dy, x[0]) >= 0 ? dy : at::empty_like(x[0]).copy_(dy);
+    if (!two) {
+      compute_elements(call, data, {&laid_out, &x[0]}, parameters, {&dx});
+      return {dx};
+    }
+    const Tensor other = new_like(x[1]);
+    compute_elements(call, data, {&laid_out, &x[0], &x[1]}, parameters, {&dx, &other});
+    return {dx, other};
   }
 
   // The gradient itself may be differentiated, or anything else: as Python code does it.
-  Tensor general(const Tensor& dy, const Tensor& x) const {
+  variable_list in_python(
+      PyObject* function, const Tensor& dy, const std::array<Tensor, kTensors>& x) const {
     WithPython held;
-    THPObjectPtr given(PyTuple_New(2 + parameters.count));
+    const Py_ssize_t first = 1 + call->tensors;
+    const Py_ssize_t more = call->has_axis() ? 1 : parameters.count;
+    THPObjectPtr given(PyTuple_New(first + more));
     if (!given) raise_python();
     PyTuple_SET_ITEM(given.get(), 0, THPVariable_Wrap(dy));
-    PyTuple_SET_ITEM(given.get(), 1, THPVariable_Wrap(x));
-    for (size_t p = 0; p < parameters.count; ++p) {
-      PyTuple_SET_ITEM(given.get(), 2 + p, PyFloat_FromDouble(parameters.values[p]));
+    for (Py_ssize_t k = 0; k < call->tensors; ++k) {
+      PyTuple_SET_ITEM(given.get(), 1 + k, THPVariable_Wrap(x[k]));
+    }
+    for (Py_ssize_t p = 0; p < more; ++p) {
+      PyTuple_SET_ITEM(given.get(), first + p, call->has_axis()
+          ? PyLong_FromLongLong(dim) : PyFloat_FromDouble(parameters.values[p]));
     }
     if (PyErr_Occurred()) raise_python();
-    THPObjectPtr made(PyObject_CallObject(call->general, given));
+    THPObjectPtr made(PyObject_CallObject(function, given));
     if (!made) raise_python();
-    TORCH_CHECK(THPVariable_Check(made.get()), "fastact: the backward pass gave no tensor");
-    return THPVariable_Unpack(made.get());
+    variable_list found;
+    const bool several = PyTuple_Check(made.get());
+    const Py_ssize_t count = several ? PyTuple_GET_SIZE(made.get()) : 1;
+    for (Py_ssize_t k = 0; k < count; ++k) {
+      PyObject* one = several ? PyTuple_GET_ITEM(made.get(), k) : made.get();
+      const bool is_tensor = THPVariable_Check(one);
+      TORCH_CHECK(is_tensor || one == Py_None, "fastact: the backward pass gave no tensor");
+      found.push_back(is_tensor ? THPVariable_Unpack(one) : Tensor());
+    }
+    return found;
   }
 
   void compiled_args(torch::dynamo::autograd::CompiledNodeArgs& args) const override {
     args.collect(reinterpret_cast<size_t>(call));
-    args.collect(kept, call->keeps_output);
+    for (Py_ssize_t k = 0; k < call->tensors; ++k) args.collect(kept[k], call->keeps_output);
     for (size_t p = 0; p < parameters.count; ++p) args.collect(parameters.values[p]);
+    args.collect(dim);
   }
 
   variable_list apply_with_saved(
       const variable_list& gradients, torch::dynamo::autograd::SwapSavedVariables& saved) override {
-    saved.before(kept);
-    variable_list made{general(gradients[0], unpack())};
-    saved.after(kept);
+    for (Py_ssize_t k = 0; k < call->tensors; ++k) saved.before(kept[k]);
+    variable_list made = in_python(call->general, gradients[0], unpack());
+    for (Py_ssize_t k = 0; k < call->tensors; ++k) saved.after(kept[k]);
     return made;
   }
 };
@@ -304,42 +476,80 @@ const Loops& loops_of(Call* call, int dtype, bool defaults) {
   return loops;
 }
 
+// The axis of a call, counted from the first; -1 if it is for the general way.
+int64_t read_axis(const Call* call, PyObject* given, const Tensor& x) {
+  if (!PyLong_CheckExact(given)) return -1;
+  int overflow;
+  const long dim = PyLong_AsLongAndOverflow(given, &overflow);
+  if (overflow || dim < -x.dim() || dim >= x.dim()) return -1;
+  const int64_t found = dim < 0 ? dim + x.dim() : dim;
+  const bool halves = found == x.dim() - 1 && x.size(found) % 2 == 0;
+  return call->kind == kRows || halves ? found : -1;
+}
+
+Tensor new_result(const Call* call, const Tensor& x, int64_t dim) {
+  if (call->kind != kHalves && !call->reduces) return new_like(x);
+  c10::DimVector sizes(x.sizes());
+  if (call->reduces) {
+    sizes.erase(sizes.begin() + dim);
+  } else {
+    sizes[dim] /= 2;
+  }
+  return Tensor(at::detail::empty_cpu(sizes, x.scalar_type()));
+}
+
 PyObject* vectorcall(PyObject* self, PyObject* const* args, size_t flags, PyObject* names) {
   HANDLE_TH_ERRORS
   Call* call = reinterpret_cast<Call*>(self);
-  const Py_ssize_t count = PyTuple_GET_SIZE(call->defaults) + 1;
-  if (PyVectorcall_NARGS(flags) != count + call->rows || names) {
+  const Py_ssize_t more = call->has_axis() ? 1 : PyTuple_GET_SIZE(call->defaults);
+  if (PyVectorcall_NARGS(flags) != call->tensors + more || names) {
     return PyErr_Format(PyExc_TypeError, "%U: wrong number of arguments", call->name);
   }
-  if (!THPVariable_CheckExact(args[0])) Py_RETURN_NONE;
+  for (Py_ssize_t k = 0; k < call->tensors; ++k) {
+    if (!THPVariable_CheckExact(args[k])) Py_RETURN_NONE;
+  }
+  const bool two = call->tensors == 2;
   const Tensor& x = THPVariable_Unpack(args[0]);
+  const Tensor* const other = two ? &THPVariable_Unpack(args[1]) : nullptr;
   const int dtype = dtype_index(x.scalar_type());
+  if (dtype < 0 || !suits(call, x) || (two && !meets(x, *other))) Py_RETURN_NONE;
   Parameters parameters;
-  if (dtype < 0 || !suits(call, x)) Py_RETURN_NONE;
-  if (call->rows) {
-    if (!PyLong_CheckExact(args[1])) Py_RETURN_NONE;
-    int overflow;
-    const long dim = PyLong_AsLongAndOverflow(args[1], &overflow);
-    if (overflow || (dim != -1 && dim != x.dim() - 1)) Py_RETURN_NONE;
-  } else if (!read_parameters(call, args + 1, dtype < 3, parameters)) {
+  int64_t dim = -1;
+  if (call->has_axis()) {
+    dim = read_axis(call, args[1], x);
+    if (dim < 0) Py_RETURN_NONE;
+  } else if (!read_parameters(call, args + call->tensors, dtype < 3, parameters)) {
     Py_RETURN_NONE;
   }
   const Loops& loops = loops_of(call, dtype, parameters.defaults);
-  Tensor y = new_like(x);
-  if (y.numel() < kShort) {
-    compute(call, loops.forward, {&x}, parameters, y);
+  Tensor y = new_result(call, x, dim);
+  const auto compute = [&] {
+    if (call->kind == kRows) {
+      compute_rows(call, loops.forward, {&x}, x, dim, y);
+    } else {
+      compute_elements(call, loops.forward, {&x, other}, parameters, {&y});
+    }
+  };
+  if (x.numel() < kShort) {
+    compute();
   } else {
     WithoutPython others;
-    compute(call, loops.forward, {&x}, parameters, y);
+    compute();
   }
-  if (torch::autograd::compute_requires_grad(x)) {
+  const bool recording = two ? torch::autograd::compute_requires_grad(x, *other)
+                             : torch::autograd::compute_requires_grad(x);
+  if (recording) {
     auto node = New<NodePointer>::node();
-    node->set_next_edges(torch::autograd::collect_next_edges(x));
+    node->set_next_edges(
+        two ? torch::autograd::collect_next_edges(x, *other)
+            : torch::autograd::collect_next_edges(x));
     node->call = call;
     node->data = loops.backward;
     node->parameters = parameters;
+    node->dim = dim;
     torch::autograd::set_history(y, node);
-    node->kept = SavedVariable(call->keeps_output ? y : x, call->keeps_output);
+    node->kept[0] = SavedVariable(call->keeps_output ? y : x, call->keeps_output);
+    if (two) node->kept[1] = SavedVariable(*other, false);
   }
   return THPVariable_Wrap(std::move(y));
   END_HANDLE_TH_ERRORS
@@ -347,13 +557,18 @@ PyObject* vectorcall(PyObject* self, PyObject* const* args, size_t flags, PyObje
 
 PyTypeObject CallType = {PyVarObject_HEAD_INIT(nullptr, 0)};
 
-// call(name, defaults, domains or None, rows, keeps_output, prepare, general)
+// call(name, defaults, domains or None, kind, tensors, keeps_output, reduces, sums, prepare,
+//      general, plain)
 PyObject* new_call(PyObject*, PyObject* args) {
-  PyObject *name, *defaults, *domains, *prepare, *general;
-  int rows, keeps_output;
-  if (!PyArg_ParseTuple(args, "UO!OppOO", &name, &PyTuple_Type, &defaults, &domains, &rows,
-                        &keeps_output, &prepare, &general)) {
+  PyObject *name, *defaults, *domains, *prepare, *general, *plain;
+  int kind, keeps_output, reduces, sums;
+  Py_ssize_t tensors;
+  if (!PyArg_ParseTuple(args, "UO!OinpppOOO", &name, &PyTuple_Type, &defaults, &domains, &kind,
+                        &tensors, &keeps_output, &reduces, &sums, &prepare, &general, &plain)) {
     return nullptr;
+  }
+  if (tensors < 1 || tensors > static_cast<Py_ssize_t>(kTensors)) {
+    return PyErr_Format(PyExc_ValueError, "%U: more than %zu tensors", name, kTensors);
   }
   const Py_ssize_t count = PyTuple_GET_SIZE(defaults);
   if (count > static_cast<Py_ssize_t>(kParameters)) {
@@ -364,8 +579,11 @@ PyObject* new_call(PyObject*, PyObject* args) {
   call->vectorcall = vectorcall;
   call->loop = nullptr;
   call->only_defaults = domains == Py_None;
-  call->rows = rows;
+  call->kind = kind;
+  call->tensors = tensors;
   call->keeps_output = keeps_output;
+  call->reduces = reduces;
+  call->sums = sums;
   for (auto& of_dtype : call->loops) of_dtype[0] = of_dtype[1] = Loops();
   for (Py_ssize_t p = 0; p < count && !call->only_defaults; ++p) {
     call->domains[p] = static_cast<Domain>(PyLong_AsLong(PyTuple_GetItem(domains, p)));
@@ -374,18 +592,20 @@ PyObject* new_call(PyObject*, PyObject* args) {
   call->defaults = Py_NewRef(defaults);
   call->prepare = Py_NewRef(prepare);
   call->general = Py_NewRef(general);
+  call->plain = Py_NewRef(plain);
   Py_INCREF(call);  // nodes of graphs hold it without counting
   return PyErr_Occurred() ? nullptr : reinterpret_cast<PyObject*>(call);
 }
 
-// connect(address of the engine's state, slot of the target, its value "cuda") -> the pool
+// connect(address of the engine's state, numbers in the order of the struct) -> the pool
 PyObject* connect(PyObject*, PyObject* args) {
   unsigned long long address;
-  Py_ssize_t slot, value;
-  if (!PyArg_ParseTuple(args, "Knn", &address, &slot, &value)) return nullptr;
+  auto& n = numbers;
+  if (!PyArg_ParseTuple(args, "Knnnnn", &address, &n.target, &n.threads, &n.serial, &n.cuda,
+                        &n.along)) {
+    return nullptr;
+  }
   state = reinterpret_cast<const Word*>(address);
-  target_slot = slot;
-  cuda = value;
   process = getpid();
   return PyLong_FromVoidPtr(reinterpret_cast<void*>(&run_on_torch));
 }

@@ -24,13 +24,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastact.activations.directions import DIRECTIONS
+from fastact.activations.directions import DIRECTIONS, Direction
 from fastact.compile import abi
 from fastact.runtime import state, store
 from fastact.runtime.functions import DOMAINS
 
 if TYPE_CHECKING:
-    from fastact.interop.catalogue import Elementwise, RowWise
+    from fastact.interop.catalogue import Elementwise, Fused, RowWise
 
 VARIABLE = "FASTACT_TORCH_NATIVE"
 MODULE = "fastact_torch_native"  # as PyInit_ in the source
@@ -39,6 +39,8 @@ COMPILERS = ("c++", "g++", "clang++")
 LIBRARIES = ("c10", "torch_cpu", "torch_python")
 
 COMPILED = "compiled"  # the status that all this is for
+
+ELEMENTS, HALVES, ROWS = range(3)  # the kinds of a call, as in the source
 
 Make = Callable[[], Any]
 Install = Callable[[Any], None]
@@ -172,7 +174,14 @@ def use(module: Any) -> None:
     """From now on calls go through the module; in Python, if it is None."""
     global _module, _pool
     if module is not None:
-        _pool = module.connect(state.ADDRESS, abi.STATE_TARGET, abi.TARGET_CUDA)
+        _pool = module.connect(
+            state.ADDRESS,
+            abi.STATE_TARGET,
+            abi.STATE_THREADS,
+            abi.TARGET_SERIAL,
+            abi.TARGET_CUDA,
+            abi.LOOP_AXES,
+        )
     _module = module
     for make, install in _offers:
         install(None if module is None else make())
@@ -200,7 +209,7 @@ def load_stored() -> None:
 
 
 def build() -> None:
-    """Compile the calls of elementwise ops, and of softmax and its like, in C++.
+    """Compile the calls of elementwise ops, of gates and biases, of softmax and its like, in C++.
 
     It takes half a minute, once: the result is kept in the object store and loaded whenever
     `fastact.torch` is imported, until fastact, PyTorch or Python changes. It is used from now on
@@ -242,31 +251,51 @@ def addresses(entry: str, loops: list[Any]) -> tuple[int, int, int]:
     return driver_entry(entry), forward, backward
 
 
+def loop_call(record: Any, ways: tuple[Direction, Direction], kind: int, *behind: Any) -> Any:
+    """The compiled call of loops over elements: `call(*tensors, *parameters)`.
+
+    `behind` are the backward passes in Python (see `native.cpp`).
+    """
+    from fastact.runtime.loops import Loop
+
+    def prepare(dtype: str, defaults: bool) -> tuple[int, int, int]:
+        return addresses("ufunc_loop", [Loop(record, d, dtype, defaults) for d in ways])
+
+    domains = tuple(list(DOMAINS).index(p.domain) for p in record.parameters)
+    return _module.call(
+        record.name,
+        record.defaults,
+        None if record.constraint else domains,
+        kind,
+        1 if kind == HALVES else len(ways[0].arrays),
+        False,
+        False,
+        bool(ways[1].results),
+        prepare,
+        *behind,
+    )
+
+
 def elementwise_call(op: Elementwise, backward: Callable[..., Any]) -> Any:
     """The compiled call of an elementwise op: `call(x, *parameters)`.
 
     `backward(dy, x, *parameters)` is what it falls back on behind autograd.
     """
-    from fastact.runtime.loops import Loop
+    ways = (DIRECTIONS["forward"], DIRECTIONS["backward"])
+    return loop_call(op.record, ways, ELEMENTS, backward, None)
 
-    def prepare(dtype: str, defaults: bool) -> tuple[int, int, int]:
-        ways = (DIRECTIONS["forward"], DIRECTIONS["backward"])
-        return addresses("ufunc_loop", [Loop(op.record, d, dtype, defaults) for d in ways])
 
-    domains = tuple(list(DOMAINS).index(p.domain) for p in op.parameters)
-    return _module.call(
-        op.name,
-        op.record.defaults,
-        None if op.record.constraint else domains,
-        False,
-        False,
-        prepare,
-        backward,
-    )
+def paired_call(op: Fused, again: Callable[..., Any], backward: Callable[..., Any]) -> Any:
+    """The compiled call of an op of two tensors, `call(a, b, *parameters)`, or halves of one.
+
+    `again` is the backward pass of any tensors, `backward` that of tensors of several shapes.
+    """
+    kind = ELEMENTS if len(op.arrays) > 1 else HALVES
+    return loop_call(op.record, op.record.form.directions, kind, again, backward)
 
 
 def row_call(op: RowWise, backward: Callable[..., Any]) -> Any:
-    """The compiled call of a row op along the last axis: `call(x, dim)`."""
+    """The compiled call of a row op: `call(x, dim)`."""
     from fastact import registry
     from fastact.runtime.loops import RowLoop
     from fastact.runtime.row_functions import empty_value
@@ -279,4 +308,6 @@ def row_call(op: RowWise, backward: Callable[..., Any]) -> Any:
         loops = [RowLoop(row, dtype, empty_value(row, row.policy or "nan")) for row in ways]
         return addresses("row_loop", loops)
 
-    return _module.call(op.name, (), (), True, op.keeps_output, prepare, backward)
+    return _module.call(
+        op.name, (), (), ROWS, 1, op.keeps_output, op.reduces, False, prepare, backward, None
+    )
