@@ -407,9 +407,11 @@ def test_out(shape, dtype):
 
 
 @every_dtype
+@pytest.mark.parametrize("copied", [0, 1 << 17], ids=["in place", "copied"])
 @pytest.mark.parametrize("shape", [(6, 5), (3, 70), (2, 3, 40), (2, 9000)], ids=str)
-def test_options_in_place(shape, dtype):
+def test_options_in_place(shape, copied, dtype, monkeypatch):
     """What is one value for all rows reaches each of them where the logits are overwritten."""
+    monkeypatch.setattr("fastact.runtime.direct.COPIED", copied)
     x = logits(dtype, shape)
     ids = labels_for(x)
     ids.flat[1] = -3

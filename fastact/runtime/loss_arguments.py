@@ -114,13 +114,13 @@ def target(out: Any, x: np.ndarray, inputs: list[np.ndarray]) -> np.ndarray:
     """Where to compute the gradient: in `out` if it is apart from all inputs, or is the logits."""
     if out is None:
         return np.empty_like(x, subok=False)
-    if out.dtype.isnative and not any(np.may_share_memory(out, a) for a in inputs if a is not x):
-        itself = out is x or (
-            out.__array_interface__["data"] == x.__array_interface__["data"]
-            and out.strides == x.strides
-        )
-        if itself or not np.may_share_memory(out, x):
-            return np.asarray(out)
+    if not out.dtype.isnative or any(np.may_share_memory(out, a) for a in inputs if a is not x):
+        return np.empty_like(x, subok=False)
+    if out is x or not np.may_share_memory(out, x):
+        return np.asarray(out)
+    itself = out.__array_interface__["data"] == x.__array_interface__["data"]
+    if itself and out.strides == x.strides:
+        return np.asarray(out)
     return np.empty_like(x, subok=False)
 
 
