@@ -1,4 +1,6 @@
-"""On a machine with a GPU: `check` compares every op with the CPU, `bench FILE` times them.
+"""On a machine with a GPU: `cases START STEP` compares every op with the CPU, as ci/lane.py asks it
+
+to; `first` makes one call and shows what goes wrong with it; `bench FILE SECONDS` times the ops.
 
 A row of the bench has the time of a call, the share of the copy bandwidth of the card that it
 reaches, moving what must be moved, and PyTorch's time over it; the goals are summed up at the end.
@@ -12,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gpu_torch
@@ -60,8 +63,11 @@ def several(outcome: Any) -> tuple[Any, ...]:
 
 
 def same_bits(got: Any, expected: Any) -> bool:
+    def raw(array: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(array).view(np.uint8)
+
     return all(
-        np.array_equal(host(g).view(np.uint8), np.asarray(e).view(np.uint8))
+        np.array_equal(raw(host(g)), raw(np.asarray(e)))
         or np.array_equal(host(g).astype(float), np.asarray(e).astype(float), equal_nan=True)
         for g, e in zip(several(got), several(expected), strict=True)
     )
@@ -76,27 +82,73 @@ LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-def check() -> None:
-    """Every elementwise form bit by bit, row ops within a few units in the last place; calls that
-    need more than one kernel; the oracle; fastact.torch.
-    """
-    wrong = 0
-    for _, direction, function in forms():
-        for dtype in DTYPES:
-            for name, layout in LAYOUTS.items():
-                arrays = [
-                    layout(tensor(dtype, 257, 130, seed=k)) for k in range(len(direction.arrays))
-                ]
-                with np.errstate(all="ignore"):
-                    expected = function(*map(host, arrays))
-                if not same_bits(function(*arrays), expected):
-                    wrong += 1
-                    print(f"WRONG {function.__name__} {dtype} {name}")
-    for op in ROW_OPS:
-        wrong += check_rows(op)
-    wrong += check_calls() + check_labels() + check_against_oracle() + gpu_torch.check()
-    print("all right" if not wrong else f"{wrong} cases are wrong")
-    sys.exit(bool(wrong))
+Case = tuple[str, Callable[[], None]]
+
+
+def every_case() -> Iterator[Case]:
+    """Everything that is checked, by name; what is wrong raises. The most telling come first."""
+    yield from calls()
+    yield "host arrays in many pieces", check_large
+    yield "labels out of range", check_labels
+    yield "a stream of its own", check_stream
+    for dtype in DTYPES[::-1]:
+        yield from ((f"{op.name} {dtype}", partial(check_rows, op, dtype)) for op in ROW_OPS)
+    for dtype in DTYPES[::-1]:
+        for _, direction, function in forms():
+            yield (
+                f"{function.__name__} {dtype}",
+                partial(check_elementwise, direction, function, dtype),
+            )
+    yield from gpu_torch.checks()
+    yield from oracle()
+
+
+def cases(start: str, step: str) -> None:
+    """Do every step-th case, and say what came of it. A card that has failed is left."""
+    for index, (name, run) in enumerate(every_case()):
+        if index < int(start) or (index - int(start)) % int(step):
+            continue
+        print("begin", index, name, flush=True)
+        begun, message = time.perf_counter(), ""
+        try:
+            run()
+            torch.cuda.synchronize()
+        except Exception as error:
+            message = f"{type(error).__name__}: {' '.join(str(error).split())[:600]}"
+        print(f"end {index} {time.perf_counter() - begun:.2f} {message}", flush=True)
+        if message:
+            try:
+                torch.cuda.synchronize()
+            except RuntimeError:  # no call of this process can succeed any more
+                sys.exit(3)
+
+
+def first() -> None:
+    """One call of each kind, small, in full view."""
+    x = torch.linspace(-4, 4, 9, device="cuda")
+    labels = torch.arange(3, device="cuda")
+    for call in (
+        lambda: fa.sigmoid(x),
+        lambda: fa.softmax(x.reshape(3, 3)),
+        lambda: fa.softmax(torch.zeros(2, 1 << 17, device="cuda"))[:, :2],
+        lambda: fa.softmax_cross_entropy_value_and_grad(x.reshape(3, 3), labels),
+        lambda: fa.prelu_backward(x, x, x[:1]),
+    ):
+        print(call())
+    with fa.use_target("cuda"):
+        print(fa.gelu(np.linspace(-4, 4, 9)))
+
+
+def check_elementwise(direction: Any, function: Any, dtype: str) -> None:
+    """Bit by bit, in every layout."""
+    wrong = []
+    for name, layout in LAYOUTS.items():
+        arrays = [layout(tensor(dtype, 257, 130, seed=k)) for k in range(len(direction.arrays))]
+        with np.errstate(all="ignore"):
+            expected = function(*map(host, arrays))
+        if not same_bits(function(*arrays), expected):
+            wrong.append(name)
+    assert not wrong, f"other bits than the CPU's: {', '.join(wrong)}"
 
 
 def plain(op: Any) -> bool:
@@ -104,24 +156,23 @@ def plain(op: Any) -> bool:
     return not (op.causal or op.groups)
 
 
-def check_rows(op: Any) -> int:
+def check_rows(op: Any, dtype: str) -> None:
+    """Within a few units in the last place; those with operands of other kinds are calls."""
     if op.per_row or "y" in op.inputs or not plain(op):
-        return 0
-    wrong, function = 0, getattr(fa, op.name)
-    for dtype in DTYPES:
-        for shape in ((1000, 10), (300, 1000), (33, 5000), (3, 200_000)):
-            for axis in (-1, 0):
-                x = [tensor(dtype, *shape, seed=k) for k in range(len(op.inputs))]
-                got = host(function(*x, axis=axis)).astype(float)
-                right = np.asarray(function(*map(host, x), axis=axis)).astype(float)
-                eps = float(torch.finfo(getattr(torch, dtype)).eps)
-                scale = np.maximum(np.abs(right), np.abs(right).max() * 1e-3)
-                if op.absolute:  # errors are in units of the largest entry that there can be
-                    scale = np.maximum(scale, 1.0)
-                if not np.all(np.abs(got - right) <= 8 * eps * scale):
-                    wrong += 1
-                    print(f"WRONG {op.name} {dtype} {shape} axis {axis}")
-    return wrong
+        return
+    wrong, function = [], getattr(fa, op.name)
+    for shape in ((1000, 10), (300, 1000), (33, 5000), (3, 200_000)):
+        for axis in (-1, 0):
+            x = [tensor(dtype, *shape, seed=k) for k in range(len(op.inputs))]
+            got = host(function(*x, axis=axis)).astype(float)
+            right = np.asarray(function(*map(host, x), axis=axis)).astype(float)
+            eps = float(torch.finfo(getattr(torch, dtype)).eps)
+            scale = np.maximum(np.abs(right), np.abs(right).max() * 1e-3)
+            if op.absolute:  # errors are in units of the largest entry that there can be
+                scale = np.maximum(scale, 1.0)
+            if not np.all(np.abs(got - right) <= 8 * eps * scale):
+                wrong.append(f"{shape} along {axis}")
+    assert not wrong, "; ".join(wrong)
 
 
 def on_device(value: Any) -> Any:
@@ -134,10 +185,10 @@ def on_device(value: Any) -> Any:
     return torch.from_numpy(array).cuda()
 
 
-def check_calls() -> int:
-    """Losses, gradients of parameters, conversions, several axes, limits, groups, rounds;
+def calls() -> Iterator[Case]:
+    """Losses, gradients of parameters, conversions, broadcast operands, several axes, limits,
 
-    on arrays of the GPU, and on arrays of the host that go there and back.
+    groups, rounds; on arrays of the GPU, and on arrays of the host that go there and back.
     """
     from gpu_calls import CALLS, compare, expected, made
 
@@ -148,20 +199,16 @@ def check_calls() -> int:
         with fa.use_target("cuda"):
             return map(np.asarray, made(call))
 
-    wrong = 0
-    for name, call in CALLS.items():
-        for way in (there, and_back):
-            try:
-                for got, right in zip(way(call), expected(call), strict=True):
-                    compare(call, got, right)
-            except Exception as error:
-                wrong += 1
-                print(f"WRONG {call.function}: {name} {way.__name__}: "
-                      f"{type(error).__name__} {error}")  # fmt: skip
-    return wrong + check_large()
+    def check(call: Any, way: Callable[[Any], Any]) -> None:
+        for got, right in zip(way(call), expected(call), strict=True):
+            compare(call, got, right)
+
+    for way in (there, and_back):
+        for name, call in CALLS.items():
+            yield f"{call.function}: {name}, {way.__name__}", partial(check, call, way)
 
 
-def check_large() -> int:
+def check_large() -> None:
     """Host arrays that take many pieces, their copies overlapping."""
     x = host(tensor("float32", 20_000, 1000))
     labels = np.random.default_rng(0).integers(0, 1000, 20_000)
@@ -171,18 +218,14 @@ def check_large() -> int:
         lambda: fa.softmax_cross_entropy_value_and_grad(x, labels),
         lambda: fa.swish_backward(x, x, wrt=("x", "beta")),
     )
-    wrong = 0
     for k, call in enumerate(calls):
         with fa.use_target("cuda"):
             found = several(call())
         for got, right in zip(found, several(call()), strict=True):
-            if not np.allclose(got, right, rtol=1e-5, atol=1e-6 * np.abs(right).max()):
-                wrong += 1
-                print(f"WRONG large call {k}")
-    return wrong
+            assert np.allclose(got, right, rtol=1e-5, atol=1e-6 * np.abs(right).max()), k
 
 
-def check_labels() -> int:
+def check_labels() -> None:
     """Labels out of range read nothing that is not there, and say so."""
     x, labels = tensor("float32", 64, 100), torch.arange(64, device="cuda")
     labels[3], labels[5] = 100, -1
@@ -190,31 +233,44 @@ def check_labels() -> int:
     losses, gradient = fa.softmax_cross_entropy_value_and_grad(x, labels, **options)
     torch.cuda.synchronize()
     bad = torch.isnan(losses) & torch.isnan(gradient).all(1)
-    if bad.nonzero().flatten().tolist() == [3, 5]:
-        return 0
-    print("WRONG labels out of range")
-    return 1
+    assert bad.nonzero().flatten().tolist() == [3, 5]
 
 
-def check_against_oracle() -> int:
-    """Forward and derivative against mpmath, as the default tests do on the CPU."""
+def check_stream() -> None:
+    """A call waits for what its own stream was given before, and for nothing else; memory that is
+    given back meanwhile is not overwritten.
+    """
+    right = float(torch.softmax(torch.arange(1 << 18, device="cuda") / 1e4, 0).max())
+    for _ in range(20):
+        with torch.cuda.stream(torch.cuda.Stream()):
+            torch.cuda._sleep(2_000_000)  # cycles, about a millisecond
+            x = torch.arange(1 << 18, device="cuda") / 1e4
+            y = fa.softmax(fa.identity(fa.identity(x)), axis=0)
+            del x
+            torch.full((1 << 18,), torch.nan, device="cuda")
+            found = float(y.max())
+        assert abs(found - right) <= 1e-5 * right, (found, right)
+
+
+def oracle() -> Iterator[Case]:
+    """Forward against mpmath, as the default tests do on the CPU."""
+    import ops
+
+    for case in ops.all_cases():
+        if isinstance(RECORDS[case.op], Activation):
+            for dtype in ops.NATIVE:
+                yield f"oracle of {case} {dtype}", partial(check_against_oracle, case, dtype)
+
+
+def check_against_oracle(case: Any, dtype: Any) -> None:
     import ops
     import ulp
 
-    wrong = 0
-    for case in ops.all_cases():
-        if not isinstance(RECORDS[case.op], Activation):
-            continue
-        for dtype in ops.NATIVE:
-            x = ops.inputs(case, dtype, 500)
-            device = torch.from_numpy(np.array(x)).cuda()
-            got = host(ops.function(case.op, "forward")(device, *case.parameters))
-            errors = ulp.ulp_errors(got, ops.exact(case, dtype, "forward", x))
-            bound = case.record.accuracy[dtype.name].forward
-            if errors.max() > bound:
-                wrong += 1
-                print(f"WRONG {case} {dtype}: {errors.max():.3g} ulp, stated {bound}")
-    return wrong
+    x = ops.inputs(case, dtype, 500)
+    got = host(ops.function(case.op, "forward")(on_device(x), *case.parameters))
+    errors = ulp.ulp_errors(got, ops.exact(case, dtype, "forward", x))
+    bound = case.record.accuracy[dtype.name].forward
+    assert errors.max() <= bound, f"{errors.max():.3g} ulp, stated {bound}"
 
 
 def seconds(call: Callable[[int], Any]) -> float:
@@ -275,14 +331,18 @@ def time_rows(op: Any, dtype: str, shape: tuple[int, int]) -> Any:
 
     mine = seconds(lambda k: function(*sets[k]))
     copy = seconds(lambda k: outs[k].copy_(sets[k][0])) * (len(op.inputs) + 1) / 2
-    found = row(op.name, dtype, shape, mine, seconds(peer), copy)
-    if op.name == "softmax":
-        fused = torch.compile(lambda x: torch.softmax(x, -1))  # a kernel that Triton fuses
-        try:
-            found["triton"] = seconds(lambda k: fused(sets[k][0]))
-        except Exception as error:
-            print(f"no fused softmax to compare with: {type(error).__name__}")
-    return found
+    return row(op.name, dtype, shape, mine, seconds(peer), copy)
+
+
+def time_fused(dtype: str, shape: tuple[int, int]) -> Any:
+    """softmax beside a kernel that Triton fuses."""
+    x = [tensor(dtype, *shape, seed=j) for j in range(SETS)]
+    out = torch.empty_like(x[0])
+    torch._dynamo.reset()
+    fused = torch.compile(lambda x: torch.softmax(x, -1))
+    mine = seconds(lambda k: fa.softmax(x[k]))
+    copy = seconds(lambda k: out.copy_(x[k]))
+    return row("softmax beside Triton", dtype, shape, mine, seconds(lambda k: fused(x[k])), copy)
 
 
 def time_losses(dtype: str, shape: tuple[int, int]) -> list[Any]:
@@ -318,29 +378,78 @@ def time_losses(dtype: str, shape: tuple[int, int]) -> list[Any]:
     return found
 
 
-def bench(path: str) -> None:
-    """Time per call beside PyTorch's and beside a copy that moves as many bytes."""
-    results = []
-    for record, direction, function in forms():
-        if direction.name in ("forward", "backward") and len(direction.outputs) == 1:
-            for dtype in DTYPES:
-                for size in SIZES:
-                    results.append(time_elementwise(record, direction, function, dtype, size))
-    for op in ROW_OPS:
-        if op.torch and not op.per_row and plain(op):
-            results += [time_rows(op, dtype, shape) for dtype in DTYPES for shape in ROWS]
-    for dtype in DTYPES:
+def timings() -> Iterator[Callable[[], Any]]:
+    """Everything that is timed, the most telling first."""
+    yield time_launch
+    yield time_host
+    for dtype in ("float32", "bfloat16", "float16", "float64"):
         for shape in ROWS:
-            results += time_losses(dtype, shape)
-    summary(results)
-    results += gpu_torch.bench(seconds)
-    x = tensor("float32", 16)
+            yield partial(time_losses, dtype, shape)
+            for op in ROW_OPS:
+                if op.torch and not op.per_row and plain(op):
+                    yield partial(time_rows, op, dtype, shape)
+    timed = [f for f in forms() if len(f[1].outputs) == 1]
+    for size in (SIZES[1], SIZES[2], SIZES[0]):
+        for dtype in ("float32", "bfloat16", "float16", "float64"):
+            for name in ("forward", "backward"):
+                for record, direction, function in timed:
+                    if direction.name == name:
+                        yield partial(time_elementwise, record, direction, function, dtype, size)
+    yield from gpu_torch.timings(seconds)
+    for dtype in ("float32", "bfloat16"):
+        yield from (partial(time_fused, dtype, shape) for shape in ROWS)
+
+
+def bench(path: str, limit: str = "1e9") -> None:
+    """Time per call beside PyTorch's and beside a copy that moves as many bytes.
+
+    What fails is told and left out; what there is no time for is counted.
+    """
+    end = time.monotonic() + float(limit)
+    results: list[Any] = []
+    left, written = 0, 0.0
+
+    def write() -> None:
+        device = torch.cuda.get_device_name()
+        with open(path, "w") as file:
+            json.dump({"device": device, "not timed": left, "results": results}, file, indent=1)
+
+    for run in timings():
+        if time.monotonic() > end:
+            left += 1
+            continue
+        try:
+            found = run()
+        except Exception as error:
+            print(f"NOT TIMED {run}: {type(error).__name__}: {error}")
+            left += 1
+            continue
+        results += found if isinstance(found, list) else [found]
+        if time.monotonic() - written > 20:
+            write()
+            written = time.monotonic()
+    write()
+    summary([r for r in results if "copy" in r])
+    if left:
+        print(f"{left} timings are missing: no time was left for them, or they failed")
+
+
+def time_launch() -> list[Any]:
+    """What calls keep the host for, their kernels not waited for."""
+    x, labels = tensor("float32", 16, 16), torch.arange(16, device="cuda")
     out = torch.empty_like(x)
-    results.append({"launch_us": launch_overhead(lambda: fa.sigmoid(x, out=out))})
-    print(f"a call on 16 elements takes {results[-1]['launch_us']:.1f} us of the host")
-    results.append(time_host())
-    with open(path, "w") as file:
-        json.dump({"device": torch.cuda.get_device_name(), "results": results}, file, indent=1)
+    calls: dict[str, Callable[[], Any]] = {
+        "torch.sigmoid(x, out=out)": lambda: torch.sigmoid(x, out=out),
+        "sigmoid(x, out=out)": lambda: fa.sigmoid(x, out=out),
+        "sigmoid(x)": lambda: fa.sigmoid(x),
+        "leaky_relu(x, 0.1)": lambda: fa.leaky_relu(x, 0.1),
+        "softmax(x)": lambda: fa.softmax(x),
+        "softmax_cross_entropy(x, labels)": lambda: fa.softmax_cross_entropy(x, labels),
+    }
+    found = [{"op": name, "launch_us": launch_overhead(call)} for name, call in calls.items()]
+    for one in found:
+        print(f"{one['op']:36} keeps the host for {one['launch_us']:.1f} us")
+    return found
 
 
 def time_host(size: int = 1 << 26) -> Any:
@@ -380,6 +489,8 @@ def summary(results: list[Any]) -> None:
         ("1.5 x torch, rows and losses", wide, lambda r: r["torch"] / r["seconds"], 1.5),
     )
     for name, chosen, ratio, goal in goals:
+        if not chosen:
+            continue
         worst = min(chosen, key=ratio)
         met = sum(ratio(r) >= goal for r in chosen)
         print(f"{name}: {met} of {len(chosen)}; least {ratio(worst):.2f}, {worst['op']} "
@@ -402,7 +513,4 @@ def launch_overhead(call: Callable[[], Any], repeats: int = 1000) -> float:
 if __name__ == "__main__":
     if not torch.cuda.is_available():
         sys.exit("PyTorch finds no GPU")
-    if sys.argv[1] == "check":
-        check()
-    else:
-        bench(sys.argv[2])
+    {"first": first, "cases": cases, "bench": bench}[sys.argv[1]](*sys.argv[2:])
