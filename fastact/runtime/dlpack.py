@@ -43,7 +43,8 @@ def is_foreign(value: Any) -> bool:
 
 def concerns(values: Iterable[Any]) -> bool:
     """Whether one of these is such an array."""
-    return any(map(is_foreign, unknown(values)))
+    asked = unknown(values)
+    return bool(asked) and any(map(is_foreign, asked))
 
 
 def as_numpy(value: Any) -> Any:

@@ -50,7 +50,8 @@ def is_tracked(value: Any) -> bool:
 
 def on_gpu(values: Iterable[Any]) -> bool:
     """Whether one of these lies on a GPU, or is a tensor that cannot be computed with here."""
-    return any(map(is_on_gpu, asked := unknown(values))) or any(map(is_tracked, asked))
+    asked = unknown(values)
+    return bool(asked) and (any(map(is_on_gpu, asked)) or any(map(is_tracked, asked)))
 
 
 def host_too() -> bool:
