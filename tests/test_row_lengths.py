@@ -8,6 +8,7 @@ import fastact as fa
 from fastact.registry import ROW_OPS
 
 OPS = [op for op in ROW_OPS if not (op.groups or op.causal or op.per_row or op.extra)]
+ALONG = [op for op in ROW_OPS if op.apply and not (op.groups or op.causal)]
 COUNT = 75  # vectors of rows, and some more
 
 
@@ -57,3 +58,20 @@ def test_long_columns(op, dtype, special):
                 rows = f(*arrays)
                 columns = f(*(np.ascontiguousarray(a.T) for a in arrays), axis=0)
             assert same(np.ascontiguousarray(columns.T), rows), (n, count)
+
+
+@pytest.mark.parametrize("dtype", ops.DTYPES, ids=str)
+@pytest.mark.parametrize("op", ALONG, ids=lambda op: op.name)
+def test_a_new_result_is_laid_out_like_the_input(op, dtype):
+    """Along any axis, whatever that axis is; and the same bits as in an array that is given."""
+    f = getattr(fa, op.name)
+    x = np.random.default_rng(5).standard_normal((4, 5, 6)).astype(dtype)
+    for layout in (x, np.asfortranarray(x), x.transpose(1, 2, 0), x[::-1, ::2]):
+        for axis in range(-3, 3):
+            per_row = np.ascontiguousarray(layout.sum(axis, dtype=np.float32).astype(dtype))
+            arrays = [per_row if name in op.per_row else layout for name in op.inputs]
+            out = np.empty(layout.shape, dtype)
+            made = f(*arrays, axis=axis)
+            assert same(made, f(*arrays, axis=axis, out=out)), axis
+            if axis not in (-1, 2):
+                assert made.strides == np.empty_like(layout).strides

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from fastact.runtime.functions import check_dtypes
-from fastact.runtime.row_functions import FLOATS, check_axis, result_dtype
+from fastact.runtime.row_functions import FLOATS, NATIVE, check_axis, result_dtype
 
 REDUCTIONS = ("mean", "sum", "none")
-NATIVE = frozenset(map(np.dtype, ("float16", "float32", "float64")))
 HALF_MAX = float(np.finfo(np.float16).max)
 
 
