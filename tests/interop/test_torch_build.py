@@ -223,6 +223,10 @@ LAYOUTS = [
     ((70, 3, 8), (8,)),
     ((70, 300), (1,)),
     ((300, 256), (256,)),
+    ((1100, 256), (256,)),
+    ((5000,), (1,)),
+    ((64, 2), (2,)),
+    ((33, 7, 130), (130,)),
 ]
 
 
@@ -240,6 +244,28 @@ def test_two_tensors_of_any_shapes_that_meet(op, dtype):
             in_both_ways(f, way, given, *numbers)
         elif given[0].numel() and given[0].dim() and given[0].shape[-1] % 2 == 0:
             in_both_ways(f, way, given[:1], *numbers)
+
+
+def test_sums_are_made_without_python(monkeypatch):
+    """Those of the usual shapes."""
+
+    def called(*given):
+        raise AssertionError
+
+    monkeypatch.setattr(fused, "backward", called)
+    native.use(native._module)  # what is offered is read anew
+    try:
+        for op in (op for op in PAIRS if op.record.form.backward.results):
+            for shapes in (((6, 4), (4,)), ((6, 4), (1,)), ((2, 3, 4), (4,)), ((9,), (1,))):
+                x, b = (random(*s).requires_grad_() for s in shapes)
+                dy = random(*shapes[0], seed=2)
+                got = torch.autograd.grad(getattr(ft, op.name)(x, b), (x, b), dy)
+                expected = op.backward(*map(array_of, (dy, x, b)))
+                for g, right in zip(got, expected, strict=True):
+                    same(g, right)
+    finally:
+        monkeypatch.undo()
+        native.use(native._module)
 
 
 def test_tensors_that_do_not_meet_are_left_to_python():
@@ -342,7 +368,7 @@ def test_an_error_in_the_general_way_reaches_the_caller():
         1,
         False,
         False,
-        False,
+        native.NOT_SUMMED,
         lambda *_: prepared,
         broken,
         None,

@@ -93,7 +93,8 @@ struct Call {
   std::array<Domain, kParameters> domains;
   int kind;
   Py_ssize_t tensors;
-  bool only_defaults, keeps_output, reduces, sums;
+  int summed;  // the result of the loop that is summed to the second tensor's shape, or -1
+  bool only_defaults, keeps_output, reduces;
   Loops loops[4][2];
 
   bool has_axis() const { return kind != kElements; }
@@ -325,6 +326,62 @@ void compute_rows(
   }
 }
 
+// Sums of partials to the shape of the second tensor, in the order of fastact/runtime/partials.py.
+constexpr int64_t kSlab = 1 << 18;  // more entries are summed in several slabs
+constexpr Word kChain = 32;
+
+// In the order of NumPy's sum along a contiguous axis.
+template <class T>
+T pairwise(const T* x, Word n) {
+  if (n > 128) {
+    const Word half = n / 2 - n / 2 % 8;
+    return pairwise(x, half) + pairwise(x + half, n - half);
+  }
+  T sum = 0;
+  Word k = 0;
+  if (n >= 8) {
+    T r[8];
+    std::copy_n(x, 8, r);
+    for (k = 8; k < n - n % 8; k += 8) {
+      for (Word j = 0; j < 8; ++j) r[j] += x[k + j];
+    }
+    sum = ((r[0] + r[1]) + (r[2] + r[3])) + ((r[4] + r[5]) + (r[6] + r[7]));
+  }
+  for (; k < n; ++k) sum += x[k];
+  return sum;
+}
+
+template <class T>
+void add_up(const Tensor& partials, const Tensor& sums) {
+  const T* x = partials.const_data_ptr<T>();
+  T* result = sums.mutable_data_ptr<T>();
+  const Word columns = sums.numel(), rows = partials.numel() / columns;
+  if (columns == 1) {
+    *result = pairwise(x, rows);
+    return;
+  }
+  std::vector<double> total(columns);
+  std::vector<T> chain(columns);
+  for (Word first = 0; first < rows; first += kChain) {
+    std::copy_n(x + first * columns, columns, chain.data());
+    for (Word row = first + 1; row < std::min(first + kChain, rows); ++row) {
+      for (Word k = 0; k < columns; ++k) chain[k] += x[row * columns + k];
+    }
+    for (Word k = 0; k < columns; ++k) total[k] += static_cast<double>(chain[k]);
+  }
+  std::copy_n(total.data(), columns, result);
+}
+
+// Whether that is done here; all else is for Python.
+bool adds_up(const Tensor& x, const Tensor& other) {
+  const auto type = x.scalar_type();
+  if ((type != at::kFloat && type != at::kDouble) || !x.is_contiguous()) return false;
+  for (const auto size : x.sizes()) {
+    if (size < 2) return false;  // such an axis is not summed
+  }
+  return x.dim() > 0 && x.numel() <= kSlab && other.numel() < x.numel();
+}
+
 struct Backward : public Node {
   Call* call = nullptr;  // lives for good
   void* data = nullptr;
@@ -358,7 +415,9 @@ struct Backward : public Node {
       return in_python(call->general, dy, x);
     }
     const bool two = call->tensors == 2;
-    if (two && (call->sums || !alike(x[0], x[1]))) return in_python(call->plain, dy, x);
+    const bool sums = call->summed >= 0;
+    const bool here = sums ? adds_up(x[0], x[1]) : alike(x[0], x[1]);
+    if (two && !here) return in_python(call->plain, dy, x);
     const Tensor dx = new_like(x[0]);
     if (call->has_axis()) {
       const Tensor laid_out = dy.is_contiguous() ? dy : dy.contiguous();
@@ -374,9 +433,18 @@ struct Backward : public Node {
       compute_elements(call, data, {&laid_out, &x[0]}, parameters, {&dx});
       return {dx};
     }
-    const Tensor other = new_like(x[1]);
-    compute_elements(call, data, {&laid_out, &x[0], &x[1]}, parameters, {&dx, &other});
-    return {dx, other};
+    const bool one = sums && call->summed == 0;  // the loop has one result, which is also summed
+    const Tensor other = one ? dx : new_like(x[0]);
+    compute_elements(
+        call, data, {&laid_out, &x[0], &x[1]}, parameters, {&dx, one ? nullptr : &other});
+    if (!sums) return {dx, other};
+    const Tensor total(at::detail::empty_cpu(x[1].sizes(), x[1].scalar_type()));
+    if (total.scalar_type() == at::kDouble) {
+      add_up<double>(other, total);
+    } else {
+      add_up<float>(other, total);
+    }
+    return {dx, total};
   }
 
   // The gradient itself may be differentiated, or anything else: as Python code does it.
@@ -557,14 +625,14 @@ PyObject* vectorcall(PyObject* self, PyObject* const* args, size_t flags, PyObje
 
 PyTypeObject CallType = {PyVarObject_HEAD_INIT(nullptr, 0)};
 
-// call(name, defaults, domains or None, kind, tensors, keeps_output, reduces, sums, prepare,
+// call(name, defaults, domains or None, kind, tensors, keeps_output, reduces, summed, prepare,
 //      general, plain)
 PyObject* new_call(PyObject*, PyObject* args) {
   PyObject *name, *defaults, *domains, *prepare, *general, *plain;
-  int kind, keeps_output, reduces, sums;
+  int kind, keeps_output, reduces, summed;
   Py_ssize_t tensors;
-  if (!PyArg_ParseTuple(args, "UO!OinpppOOO", &name, &PyTuple_Type, &defaults, &domains, &kind,
-                        &tensors, &keeps_output, &reduces, &sums, &prepare, &general, &plain)) {
+  if (!PyArg_ParseTuple(args, "UO!OinppiOOO", &name, &PyTuple_Type, &defaults, &domains, &kind,
+                        &tensors, &keeps_output, &reduces, &summed, &prepare, &general, &plain)) {
     return nullptr;
   }
   if (tensors < 1 || tensors > static_cast<Py_ssize_t>(kTensors)) {
@@ -583,7 +651,7 @@ PyObject* new_call(PyObject*, PyObject* args) {
   call->tensors = tensors;
   call->keeps_output = keeps_output;
   call->reduces = reduces;
-  call->sums = sums;
+  call->summed = summed;
   for (auto& of_dtype : call->loops) of_dtype[0] = of_dtype[1] = Loops();
   for (Py_ssize_t p = 0; p < count && !call->only_defaults; ++p) {
     call->domains[p] = static_cast<Domain>(PyLong_AsLong(PyTuple_GetItem(domains, p)));

@@ -41,6 +41,7 @@ LIBRARIES = ("c10", "torch_cpu", "torch_python")
 COMPILED = "compiled"  # the status that all this is for
 
 ELEMENTS, HALVES, ROWS = range(3)  # the kinds of a call, as in the source
+NOT_SUMMED = -1
 
 Make = Callable[[], Any]
 Install = Callable[[Any], None]
@@ -270,7 +271,7 @@ def loop_call(record: Any, ways: tuple[Direction, Direction], kind: int, *behind
         1 if kind == HALVES else len(ways[0].arrays),
         False,
         False,
-        bool(ways[1].results),
+        ways[1].results[1].output if ways[1].results else NOT_SUMMED,
         prepare,
         *behind,
     )
@@ -309,5 +310,5 @@ def row_call(op: RowWise, backward: Callable[..., Any]) -> Any:
         return addresses("row_loop", loops)
 
     return _module.call(
-        op.name, (), (), ROWS, 1, op.keeps_output, op.reduces, False, prepare, backward, None
+        op.name, (), (), ROWS, 1, op.keeps_output, op.reduces, NOT_SUMMED, prepare, backward, None
     )
