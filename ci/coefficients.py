@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import mpmath as mp
 import numpy as np
 
+from fastact.numerics.pieces import EIGHTHS
+
 mp.mp.dps = 60
 Real = Callable[..., mp.mpf]
 # Half of ln 2, and a little: the integer part is found by a product that is itself rounded.
@@ -158,6 +160,8 @@ ERROR_FUNCTION = "fastact.numerics.error_function"
 MISH_TABLES = "fastact.numerics.mish_tables"
 CUBIC_TABLES = "fastact.numerics.cubic_tables"
 HYPERBOLIC_TABLES = "fastact.numerics.hyperbolic_tables"
+TANH_TABLE = "fastact.numerics.tanh_table"
+SECANT_TABLE = "fastact.numerics.secant_table"
 GAUSSIAN_TABLES = "fastact.numerics.gaussian_tables"
 LOGSUM = "fastact.numerics.logsum"
 SOFTPLUS_TABLE = "fastact.numerics.softplus_table"
@@ -363,30 +367,20 @@ POINTS = 24
 
 @dataclass(frozen=True)
 class Pieces:
-    """A table of polynomials for `pieces`, float32: piece k is for x >= 0 with
-    |slope x + bend x**2 - k| <= 1/2.
+    """A table of polynomials for `pieces`, float32: piece k is for x between the two ends(k).
 
     Each piece is taken about a point near its middle at which the target is almost a float32, so
-    that rounding its lowest coefficient costs nothing; `about` are points that must be such.
+    that rounding its lowest coefficient costs nothing; `about` are points that must be such. Where
+    `line` is set, the piece that begins at 0 is what x is added to (`pieces_from_line`).
     """
 
     module: str
     name: str
     target: Real
-    slope: float
-    bend: float
+    ends: Callable[[int], tuple[mp.mpf, mp.mpf]]
     degree: int
     about: tuple[mp.mpf, ...]
-    negative: int = 0  # pieces below 0: the last ones
-
-    def ends(self, k: int) -> tuple[mp.mpf, mp.mpf]:
-        def where(value: mp.mpf) -> mp.mpf:
-            root = mp.sqrt(mp.mpf(self.slope) ** 2 + 4 * self.bend * value)
-            return 2 * value / (self.slope + root)
-
-        k -= ENTRIES * (k >= ENTRIES - self.negative)
-        low = k - mp.mpf(0.5)
-        return where(low if self.negative else max(mp.mpf(0), low)), where(k + mp.mpf(0.5))
+    line: bool = False
 
     def centre(self, k: int) -> mp.mpf:
         low, high = self.ends(k)
@@ -403,6 +397,10 @@ class Pieces:
 
         return min((mp.mpf(float(c)) for c in candidates), key=loss)
 
+    def beside(self, k: int, x: mp.mpf) -> mp.mpf:
+        """What is added to the polynomial of piece k."""
+        return x if self.line and self.ends(k)[0] == 0 else mp.mpf(0)
+
     def piece(self, k: int) -> list[mp.mpf]:
         """The centre, and the coefficients, highest power first.
 
@@ -417,7 +415,10 @@ class Pieces:
         while len(done) <= self.degree:
             powers = range(len(done), self.degree + 1)
             matrix = mp.matrix([[d**p / f for p in powers] for d, f in zip(at, exact, strict=True)])
-            rest = [1 - mp.polyval(done[::-1], d) / f for d, f in zip(at, exact, strict=True)]
+            rest = [
+                1 - (mp.polyval(done[::-1], d) + self.beside(k, d)) / f
+                for d, f in zip(at, exact, strict=True)
+            ]
             done.append(rounded(mp.lu_solve(matrix, mp.matrix(rest))[0], KIND["single"]))
         return [centre, *reversed(done)]
 
@@ -434,7 +435,8 @@ class Pieces:
             for n in range(1, 40):  # not at 0, where a target may be 0
                 x = low + (high - low) * (n + mp.mpf("0.01")) / 40
                 exact = self.target(x)
-                worst = max(worst, abs(mp.polyval(coefficients, x - centre) / exact - 1))
+                value = mp.polyval(coefficients, x - centre) + self.beside(k, x)
+                worst = max(worst, abs(value / exact - 1))
         return float(worst / np.finfo(np.float32).epsneg)
 
 
@@ -474,6 +476,10 @@ def tanh_difference_over_cube(a: mp.mpf) -> mp.mpf:
     return (a - mp.tanh(a)) / a**3
 
 
+def secant_square(a: mp.mpf) -> mp.mpf:
+    return mp.sech(a) ** 2
+
+
 def mish(x: mp.mpf) -> mp.mpf:
     return x * mp.tanh(mp.log1p(mp.exp(x)))
 
@@ -491,8 +497,14 @@ def even_pieces(
 ) -> Pieces:
     """A table whose pieces are equally long, from where its module says that it begins."""
     there = importlib.import_module(module)
-    below = round(-getattr(there, "LOWEST", 0.0) * there.STEPS)
-    return Pieces(module, name, target, there.STEPS, 0.0, degree, about, below)
+    lowest = round(getattr(there, "LOWEST", 0.0) * there.STEPS)
+
+    def ends(k: int) -> tuple[mp.mpf, mp.mpf]:
+        step = lowest + (k - lowest) % ENTRIES
+        low = step - mp.mpf(0.5) if step or lowest else mp.mpf(0)
+        return low / there.STEPS, (step + mp.mpf(0.5)) / there.STEPS
+
+    return Pieces(module, name, target, ends, degree, about)
 
 
 def softplus_tail(a: mp.mpf) -> mp.mpf:
@@ -502,9 +514,36 @@ def softplus_tail(a: mp.mpf) -> mp.mpf:
 def pieces_of(
     module: str, name: str, target: Real, degree: int, about: tuple[mp.mpf, ...] = (mp.mpf(0),)
 ) -> Pieces:
-    """A table whose pieces are numbered as its module says."""
+    """A table for x >= 0 whose pieces grow or shrink, as its module says."""
     there = importlib.import_module(module)
-    return Pieces(module, name, target, there.SLOWLY, there.FASTER, degree, about)
+
+    def where(value: mp.mpf) -> mp.mpf:
+        root = mp.sqrt(mp.mpf(there.SLOWLY) ** 2 + 4 * there.FASTER * value)
+        return 2 * value / (there.SLOWLY + root)
+
+    def ends(k: int) -> tuple[mp.mpf, mp.mpf]:
+        return where(max(mp.mpf(0), k - mp.mpf(0.5))), where(k + mp.mpf(0.5))
+
+    return Pieces(module, name, target, ends, degree, about)
+
+
+def eighths(module: str, name: str, target: Real, degree: int, line: bool) -> Pieces:
+    """A table for x >= 0, a piece for each eighth of a binade of OFFSET + SCALE x."""
+    there = importlib.import_module(module)
+
+    def eighth(value: float) -> int:
+        return int(np.float32(value).view(np.int32) >> EIGHTHS)
+
+    def begin(k: int) -> mp.mpf:
+        value = mp.mpf(float(np.int32(k << EIGHTHS).view(np.float32)))
+        return max(mp.mpf(0), (value - there.OFFSET) / there.SCALE)
+
+    def ends(k: int) -> tuple[mp.mpf, mp.mpf]:
+        first = eighth(there.OFFSET)
+        k = first + (k - first) % ENTRIES
+        return begin(k), begin(k + 1)
+
+    return Pieces(module, name, target, ends, degree, (mp.mpf(0),), line)
 
 
 PIECES = (
@@ -513,6 +552,8 @@ PIECES = (
     pieces_of(CUBIC_TABLES, "TAIL", cubic_tail, 6),
     pieces_of(CUBIC_TABLES, "SLOPE", cubic_slope, 6, (mp.mpf(0), CUBIC_ROOT)),
     pieces_of(HYPERBOLIC_TABLES, "DIFFERENCE", tanh_difference_over_cube, 5, ()),
+    eighths(TANH_TABLE, "TANH", mp.tanh, 4, line=True),
+    even_pieces(SECANT_TABLE, "SQUARE", secant_square, 6, (mp.mpf(0),)),
     even_pieces(SOFTPLUS_TABLE, "TAIL", softplus_tail, 5),
     even_pieces(MISH_TABLES, "MISH", mish, 7, (mp.mpf(0),)),
     even_pieces(MISH_TABLES, "SLOPE", mish_slope, 7, (mp.mpf(0), MISH_ROOT)),

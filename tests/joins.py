@@ -8,7 +8,7 @@ threshold is found where it is.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -62,11 +62,11 @@ def select(condition: Any, a: Any, b: Any) -> Any:
     return np.where(note(np.asarray(condition)), a, b)
 
 
-def pieces(x: Any, index: Any, table: Any) -> Any:
-    centre, value, *rest = (np.float32(row)[note(index & 31)] for row in table)
+def pieces(x: Any, index: Any, table: Any, line: bool = False) -> Any:
+    centre, value, *rest, last = (np.float32(row)[note(index & 31)] for row in table)
     for c in rest:
         value = fma(value, x - centre, c)
-    return value
+    return fma(value, x - centre, np.maximum(x - centre, last) if line else last)
 
 
 def as_words(x: Any) -> Any:
@@ -96,6 +96,7 @@ PRIMITIVES = {
     "ishr": lambda a, n: note(np.right_shift(a, n)),
     "pieces": pieces,
     "pieces_linear_last": pieces,  # in the same pieces
+    "pieces_from_line": partial(pieces, line=True),
     "rarely": select,
 }
 
@@ -150,7 +151,8 @@ def grid(dtype: str) -> Any:
 @cache
 def joins(op: str, direction: str, dtype: str, parameters: tuple[float, ...]) -> Any:
     """The inputs just above a change of pieces, in increasing order; the one below is the other."""
-    found = program(fa.get(op).record, DIRECTIONS[direction])
+    tables = dtype == "float32" and tables_in_registers()
+    found = program(fa.get(op).record, DIRECTIONS[direction], tables)
     x = grid(dtype)
     x = x[~np.isnan(getattr(fa, op)(x, *parameters))]
     ends: list[Any] = []

@@ -84,10 +84,14 @@ class Program(NamedTuple):
     sources: dict[str, Scalar]
 
 
-def program(record: Pointwise, direction: Direction) -> Program:
-    """The program of one direction of an op."""
+def program(record: Pointwise, direction: Direction, tables: bool = False) -> Program:
+    """The program of one direction of an op, where scalars look tables up or do not.
+
+    Two that look tables up cost less than a joint form, which has none.
+    """
     names = tuple(p.name for p in record.parameters)
     joint = direction.name == "value_and_grad" and "joint" in record.scalars
+    joint = joint and not (tables and record.scalars["forward"].tables is not None)
     expression = "joint(x{p})" if joint else direction.expression
     used = set(re.findall(r"\w+", expression))
     return Program(

@@ -10,7 +10,7 @@ from fastact.numerics.hyperbolic import (
     tanh_difference,
     tanh_square,
 )
-from fastact.numerics.language import copysign, fma, scalar, select
+from fastact.numerics.language import copysign, fma, rarely, scalar, select
 from fastact.numerics.logistic import (
     HIGHEST,
     ROOT_OF_UNIT,
@@ -22,6 +22,8 @@ from fastact.numerics.logistic import (
     scaled_slope,
     slope_part,
 )
+from fastact.numerics.secant_table import SECANT_END, secant_square_from_table
+from fastact.numerics.tanh_table import tanh_from_table
 
 
 @scalar
@@ -44,12 +46,23 @@ def tanh_forward(x):
     return copysign(select(far > near, far, near), x)
 
 
+@tanh_forward.by_tables
+def tanh_forward_by_tables(x):
+    return copysign(tanh_from_table(abs(x)), x)
+
+
 @scalar
 def tanh_grad(x):
     a = abs(x)
     w, rest = logistic_parts(at_most(a + a, HIGHEST), -0.0)
     part = slope_part(w, rest)
     return (4.0 * UNIT) * fma(w, part, w)
+
+
+@tanh_grad.by_tables
+def tanh_grad_by_tables(x):
+    a = abs(x)
+    return rarely(a > SECANT_END, tanh_grad(x), secant_square_from_table(a))
 
 
 @scalar

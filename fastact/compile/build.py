@@ -96,7 +96,8 @@ def build_iterate() -> bytes:
 
 def scalar_program(record: Pointwise, direction: Direction, computing: str) -> Any:
     """The scalar function of one direction of an op, compiled for a computing dtype."""
-    arguments, expression, sources = program(record, direction)
+    tables = computing == "float32" and CPU.tabulated is not None
+    arguments, expression, sources = program(record, direction, tables)
     scope = {name: specialize(source, computing, CPU) for name, source in sources.items()}
     exec(f"def program({', '.join(arguments)}): return {expression}", scope)
     return njit(scope["program"], forceinline=True, error_model="numpy")

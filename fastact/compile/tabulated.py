@@ -98,6 +98,12 @@ class TableWalk(Walk):
         value = self.fma(self.builder.fmul(d, d), self.pieces(x, centre, *upper), constant)
         return self.fma(d, linear, value)
 
+    def pieces_from_line(self, x: Any, centre: Any, *coefficients: Any) -> Any:
+        *upper, constant = coefficients
+        d = self.builder.fsub(x, centre)
+        larger = self.builder.fcmp_ordered(">", d, constant)
+        return self.fma(self.pieces(x, centre, *upper), d, self.builder.select(larger, d, constant))
+
     def lookup(self, row: tuple[float, ...], index: Any) -> Any:
         """Entry index modulo ENTRIES of a row, for each lane."""
         kind, builder = self.target.type, self.builder
@@ -112,7 +118,8 @@ class TableWalk(Walk):
         return builder.insert_element(ir.Constant(kind, ir.Undefined), entry, INDEX(0))
 
 
-PIECES = {f.__name__: f for f in (TableWalk.pieces, TableWalk.pieces_linear_last)}
+FORMS = TableWalk.pieces, TableWalk.pieces_linear_last, TableWalk.pieces_from_line
+PIECES = {form.__name__: form for form in FORMS}
 
 
 class Constants(Vectors):

@@ -187,5 +187,14 @@ def pieces_linear_last(x, index, table):
 
 
 @Primitive
+def pieces_from_line(x, index, table):
+    """The same for x >= 0 and a function that is x near 0: to that, piece 0 is what is added.
+
+    The centre of piece 0 and its constant are 0; the other constants are larger than x less the
+    centre.
+    """
+
+
+@Primitive
 def rarely(condition, a, b):
     """a where condition holds, else b; a is computed only if one of the lanes needs it."""
