@@ -160,6 +160,8 @@ ERROR_FUNCTION = "fastact.numerics.error_function"
 MISH_TABLES = "fastact.numerics.mish_tables"
 CUBIC_TABLES = "fastact.numerics.cubic_tables"
 HYPERBOLIC_TABLES = "fastact.numerics.hyperbolic_tables"
+LOGISTIC_TABLE = "fastact.numerics.logistic_table"
+SWISH_TABLE = "fastact.numerics.swish_table"
 TANH_TABLE = "fastact.numerics.tanh_table"
 SECANT_TABLE = "fastact.numerics.secant_table"
 GAUSSIAN_TABLES = "fastact.numerics.gaussian_tables"
@@ -476,6 +478,21 @@ def tanh_difference_over_cube(a: mp.mpf) -> mp.mpf:
     return (a - mp.tanh(a)) / a**3
 
 
+def falling_logistic(a: mp.mpf) -> mp.mpf:
+    return 1 / (1 + mp.exp(a))
+
+
+def logistic_slope(a: mp.mpf) -> mp.mpf:
+    return falling_logistic(a) * falling_logistic(-a)
+
+
+def swish_slope(a: mp.mpf) -> mp.mpf:
+    return falling_logistic(a) - a * logistic_slope(a)
+
+
+SWISH_ROOT = mp.findroot(swish_slope, 1.28)
+
+
 def secant_square(a: mp.mpf) -> mp.mpf:
     return mp.sech(a) ** 2
 
@@ -555,6 +572,9 @@ PIECES = (
     eighths(TANH_TABLE, "TANH", mp.tanh, 4, line=True),
     even_pieces(SECANT_TABLE, "SQUARE", secant_square, 6, (mp.mpf(0),)),
     even_pieces(SOFTPLUS_TABLE, "TAIL", softplus_tail, 5),
+    even_pieces(LOGISTIC_TABLE, "LOGISTIC", falling_logistic, 5),
+    even_pieces(LOGISTIC_TABLE, "SLOPE", logistic_slope, 5, (mp.mpf(0),)),
+    even_pieces(SWISH_TABLE, "SLOPE", swish_slope, 6, (mp.mpf(0), SWISH_ROOT)),
     even_pieces(MISH_TABLES, "MISH", mish, 7, (mp.mpf(0),)),
     even_pieces(MISH_TABLES, "SLOPE", mish_slope, 7, (mp.mpf(0), MISH_ROOT)),
 )

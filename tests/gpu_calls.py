@@ -145,10 +145,10 @@ def elementwise() -> dict[str, Call]:
             beside = (half, np.arange(24).reshape(4, 6).astype(dtype))
             found[f"bfloat16 and {dtype}"] = Call("relu_backward", beside, {}, 0)
     for axis in (0, -1):
-        dy = DY[:2] if axis == 0 else DY[:, :3]
+        x, dy = X.astype("float64"), DY[:2] if axis == 0 else DY[:, :3]
         found |= {
-            f"halves along {axis}": Call("glu", (X,), {"axis": axis}, 0),
-            f"halves along {axis}, backward": Call("glu_backward", (dy, X), {"axis": axis}, 0),
+            f"halves along {axis}": Call("glu", (x,), {"axis": axis}, 0),
+            f"halves along {axis}, backward": Call("glu_backward", (dy, x), {"axis": axis}, 0),
         }
     return found
 

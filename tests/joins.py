@@ -62,11 +62,12 @@ def select(condition: Any, a: Any, b: Any) -> Any:
     return np.where(note(np.asarray(condition)), a, b)
 
 
-def pieces(x: Any, index: Any, table: Any, line: bool = False) -> Any:
+def pieces(x: Any, index: Any, table: Any, low: Any = 0.0, line: bool = False) -> Any:
     centre, value, *rest, last = (np.float32(row)[note(index & 31)] for row in table)
+    d = (x - centre) + np.float32(low)
     for c in rest:
-        value = fma(value, x - centre, c)
-    return fma(value, x - centre, np.maximum(x - centre, last) if line else last)
+        value = fma(value, d, c)
+    return fma(value, d, np.maximum(d, last) if line else last)
 
 
 def as_words(x: Any) -> Any:

@@ -110,8 +110,8 @@ def run_without_tables(*arguments):
     """Tests of these ops in a process that computes what processors without such registers do."""
     code = f"""
         import pytest
-        from tabulated import looks_up
         from fastact.compile.tabulated import tables_in_registers
+        from tabulated import looks_up
 
         class Chosen:
             def pytest_collection_modifyitems(self, items):

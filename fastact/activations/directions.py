@@ -87,11 +87,12 @@ class Program(NamedTuple):
 def program(record: Pointwise, direction: Direction, tables: bool = False) -> Program:
     """The program of one direction of an op, where scalars look tables up or do not.
 
-    Two that look tables up cost less than a joint form, which has none.
+    Forward and derivative that both do cost less than a joint form, which has no table.
     """
     names = tuple(p.name for p in record.parameters)
     joint = direction.name == "value_and_grad" and "joint" in record.scalars
-    joint = joint and not (tables and record.scalars["forward"].tables is not None)
+    if joint and tables:
+        joint = any(record.scalars[name].tables is None for name in ("forward", "grad"))
     expression = "joint(x{p})" if joint else direction.expression
     used = set(re.findall(r"\w+", expression))
     return Program(

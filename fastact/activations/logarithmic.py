@@ -32,6 +32,12 @@ from fastact.numerics.logistic import (
     product,
     slope_part,
 )
+from fastact.numerics.logistic_table import (
+    LOGISTIC_END,
+    argument,
+    falling_from_table,
+    logistic_from_table,
+)
 from fastact.numerics.logsum import log1mexp, log1p_exp, reciprocal_expm1
 from fastact.numerics.pieces import step_of
 from fastact.numerics.softplus_table import END, STEPS, TAIL
@@ -88,6 +94,13 @@ def softplus_grad(x, beta):
     return select(x < 0.0, UNIT * w, fma(-UNIT, w, 1.0))
 
 
+@softplus_grad.by_tables
+def softplus_grad_by_tables(x, beta):
+    z, low = argument(beta, x)
+    s = falling_from_table(z, low)
+    return rarely(z > LOGISTIC_END, softplus_grad(x, beta), select(x < 0.0, s, 1.0 - s))
+
+
 @scalar
 def softplus_beta_grad(x, beta):
     """-(z sigma(-z) + log1p(exp(-z))) / beta**2 with z = |beta x|, on both sides of 0."""
@@ -118,6 +131,11 @@ def log_sigmoid_forward_by_tables(x):
 @scalar
 def log_sigmoid_grad(x):
     return logistic(-x)
+
+
+@log_sigmoid_grad.by_tables
+def log_sigmoid_grad_by_tables(x):
+    return logistic_from_table(-x)
 
 
 @scalar

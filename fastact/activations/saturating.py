@@ -22,8 +22,19 @@ from fastact.numerics.logistic import (
     scaled_slope,
     slope_part,
 )
+from fastact.numerics.logistic_table import LOGISTIC_END, logistic_from_table, slope_from_table
 from fastact.numerics.secant_table import SECANT_END, secant_square_from_table
 from fastact.numerics.tanh_table import tanh_from_table
+
+
+@scalar
+def sigmoid_forward(x):
+    return logistic(x)
+
+
+@sigmoid_forward.by_tables
+def sigmoid_forward_by_tables(x):
+    return logistic_from_table(x)
 
 
 @scalar
@@ -31,6 +42,12 @@ def sigmoid_grad(x):
     w, rest = logistic_parts(at_most(abs(x), HIGHEST), -0.0)
     part = slope_part(w, rest)
     return UNIT * fma(w, part, w)
+
+
+@sigmoid_grad.by_tables
+def sigmoid_grad_by_tables(x):
+    a = abs(x)
+    return rarely(a > LOGISTIC_END, sigmoid_grad(x), slope_from_table(a))
 
 
 @scalar
@@ -162,7 +179,7 @@ RECORDS = (
         summary="The logistic function: squashes the line into (0, 1).",
         formula="1 / (1 + exp(-x))",
         derivative="sigmoid(x) * sigmoid(-x)",
-        forward=logistic,
+        forward=sigmoid_forward,
         grad=sigmoid_grad,
         grad_from_output=sigmoid_grad_from_output,
         output_note=(

@@ -59,11 +59,14 @@ class TableWalk(Walk):
         if isinstance(function, Primitive) and function.__name__ == "rarely":
             return [self.rarely(*node.args)]
         if isinstance(function, Primitive) and function.__name__ in PIECES:
-            x, index, table = node.args
+            x, index, table, *low = node.args
             assert isinstance(table, ast.Name)
             value, number = self.value(x), self.value(index)
-            rows = [self.lookup(row, number) for row in self.resolve(table.id)]
-            return [PIECES[function.__name__](self, value, *rows)]
+            centre, *rows = (self.lookup(row, number) for row in self.resolve(table.id))
+            d = self.builder.fsub(value, centre)
+            for rest in low:
+                d = self.builder.fadd(d, self.value(rest))
+            return [PIECES[function.__name__](self, d, *rows)]
         return super().called(node)
 
     def rarely(self, condition: ast.expr, a: ast.expr, b: ast.expr) -> Any:
@@ -86,23 +89,20 @@ class TableWalk(Walk):
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         return self.float_intrinsic("fma", [a, b, c])
 
-    def pieces(self, x: Any, centre: Any, value: Any, *rest: Any) -> Any:
-        d = self.builder.fsub(x, centre)
+    def pieces(self, d: Any, value: Any, *rest: Any) -> Any:
         for c in rest:
             value = self.fma(value, d, c)
         return value
 
-    def pieces_linear_last(self, x: Any, centre: Any, *coefficients: Any) -> Any:
+    def pieces_linear_last(self, d: Any, *coefficients: Any) -> Any:
         *upper, linear, constant = coefficients
-        d = self.builder.fsub(x, centre)
-        value = self.fma(self.builder.fmul(d, d), self.pieces(x, centre, *upper), constant)
+        value = self.fma(self.builder.fmul(d, d), self.pieces(d, *upper), constant)
         return self.fma(d, linear, value)
 
-    def pieces_from_line(self, x: Any, centre: Any, *coefficients: Any) -> Any:
+    def pieces_from_line(self, d: Any, *coefficients: Any) -> Any:
         *upper, constant = coefficients
-        d = self.builder.fsub(x, centre)
         larger = self.builder.fcmp_ordered(">", d, constant)
-        return self.fma(self.pieces(x, centre, *upper), d, self.builder.select(larger, d, constant))
+        return self.fma(self.pieces(d, *upper), d, self.builder.select(larger, d, constant))
 
     def lookup(self, row: tuple[float, ...], index: Any) -> Any:
         """Entry index modulo ENTRIES of a row, for each lane."""

@@ -174,10 +174,11 @@ def polynomial(x, coefficients):
 
 
 @Primitive
-def pieces(x, index, table):
+def pieces(x, index, table, low=None):
     """A polynomial in x less a centre: entry `index` modulo 32 of each row of `table`.
 
-    The first row holds the centres, the others the coefficients, highest power first.
+    The first row holds the centres, the others the coefficients, highest power first. With `low`
+    it is the polynomial at x + low, low being what rounding took from x.
     """
 
 
