@@ -30,6 +30,7 @@ from fastact.gpu.work import Work, elementwise_launch
 from fastact.runtime.elsewhere import is_on_gpu, on_gpu
 from fastact.runtime.functions import check_constraint, check_parameter
 from fastact.runtime.halves import half_axis
+from fastact.runtime.outputs import Options
 
 NUMBERS = frozenset((int, float))  # a parameter of another type may be an array
 
@@ -47,22 +48,13 @@ def outs_of(op: str, direction: Direction, out: Any) -> tuple[Any, ...]:
     return out
 
 
-def what_of(
-    record: Pointwise, direction: Direction, grouped: bool, where: Any, dtype: Any, casting: Any
-) -> Hashable:
+def what_of(record: Pointwise, direction: Direction, grouped: bool, asked: Options) -> Hashable:
     """What a call asks for, apart from its arrays and numbers."""
+    _, where, dtype, casting = asked
     return (record, direction.suffix, grouped, where is not True, dtype, casting)
 
 
-def repeated(
-    record: Pointwise,
-    direction: Direction,
-    named: dict[str, Any],
-    out: Any,
-    where: Any,
-    dtype: Any,
-    casting: Any,
-) -> Any:
+def repeated(record: Pointwise, direction: Direction, named: dict[str, Any], asked: Options) -> Any:
     """An elementwise op on GPU arrays, if a call like it has been made; else None.
 
     `named` has its arrays, then its parameters.
@@ -76,10 +68,11 @@ def repeated(
         if not grouped:
             check_numbers(op, record, *values)
             del arrays[count:]
-    if where is not True:
-        arrays.append(where)
+    if asked.where is not True:
+        arrays.append(asked.where)
+    out = asked.out
     outs = (out,) if len(direction.outputs) == 1 and type(out) is not tuple else None
-    what = what_of(record, direction, grouped, where, dtype, casting)
+    what = what_of(record, direction, grouped, asked)
     made = attempt(what, arrays, outs or outs_of(op, direction, out), values)
     if made is None:
         return None
@@ -93,21 +86,15 @@ def check_numbers(op: str, record: Pointwise, *numbers: float) -> None:
 
 
 def elementwise(
-    record: Pointwise,
-    direction: Direction,
-    named: dict[str, Any],
-    out: Any,
-    where: Any,
-    dtype: Any,
-    casting: Any,
+    record: Pointwise, direction: Direction, named: dict[str, Any], asked: Options
 ) -> Any:
     """An elementwise op on GPU arrays that is not like an earlier one."""
     op = record.name + direction.suffix
-    outs = outs_of(op, direction, out)
+    outs, where, casting = outs_of(op, direction, asked.out), asked.where, asked.casting
     if not on_gpu((*named.values(), where, *outs)):
         from fastact.gpu import host
 
-        return host.elementwise(record, direction, named, out, where, dtype, casting)
+        return host.elementwise(record, direction, named, asked)
     check_casting(op, casting)
     wanted = {n: named[n] for n in direction.arrays}
     if where is not True:
@@ -116,7 +103,7 @@ def elementwise(
     mask = operands.pop("where", None)
     if mask and mask.view.dtype != "bool":
         raise TypeError(f"{op}: where has dtype {mask.view.dtype}; it must be boolean")
-    kind = loop_dtype(op, operands, dtype, casting)
+    kind = loop_dtype(op, operands, asked.dtype, casting)
     parameters, values = parameters_of(op, record, named)
     every = operands | parameters | ({"where": mask} if mask else {})
     shape = grown(broadcast_shape(op, {n: a.view.shape for n, a in every.items()}), outs)
@@ -130,7 +117,7 @@ def elementwise(
         mask = operands.pop("where", None)
         Call(record, direction, kind, operands, values, results, mask).work(work)
 
-    what = what_of(record, direction, bool(parameters), where, dtype, casting)
+    what = what_of(record, direction, bool(parameters), asked)
     perform(op, what, every, outs, results, compute, values, late=mask is not None)
     return results[0].value if len(results) == 1 else tuple(r.value for r in results)
 

@@ -18,7 +18,7 @@ from fastact.gpu.arrays import Array
 from fastact.gpu.call import outs_of
 from fastact.gpu.layouts import Layouts, everywhere, framed
 from fastact.gpu.operands import broadcast_shape, castable, grown
-from fastact.gpu.others import OPTIONS, handed_over, like_operands
+from fastact.gpu.others import handed_over, like_operands
 from fastact.gpu.partials import Backward, fill
 from fastact.gpu.pipeline import Operand, Piece, run
 from fastact.gpu.rows import launched, limit_of, row_flags, row_values
@@ -26,6 +26,7 @@ from fastact.gpu.work import Work, elementwise_launch
 from fastact.rowwise.losses import LABEL
 from fastact.rowwise.record import IGNORED, LIMIT, MASK, RowOp
 from fastact.runtime.functions import check_constraint, check_dtypes, foreign
+from fastact.runtime.outputs import Options, computed_in
 from fastact.runtime.partials import Partial
 from fastact.runtime.row_functions import RowCall, check_mask
 from fastact.runtime.ufuncs import gufunc, ufunc
@@ -59,15 +60,10 @@ def target(
 def into(
     out: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: list[np.ndarray]
 ) -> np.ndarray:
-    """Where to compute a result: in `out`, if it is apart from all inputs or one of them."""
-    if out is None or out.dtype != dtype:
-        return np.empty(shape, dtype)
-    for array in inputs:
-        itself = array.strides == out.strides and array.shape == out.shape
-        itself &= array.__array_interface__["data"] == out.__array_interface__["data"]
-        if np.may_share_memory(out, array) and not (itself and array.dtype == out.dtype):
-            return np.empty(shape, dtype)
-    return np.asarray(out)
+    """Where to compute a result: in `out` if that can be; it may be any of the inputs."""
+    if computed_in(out, shape, dtype, inputs, over=inputs):
+        return np.asarray(out)
+    return np.empty(shape, dtype)
 
 
 def delivered(
@@ -98,10 +94,7 @@ def elementwise(
     record: Pointwise,
     direction: Direction,
     named: dict[str, Any],
-    out: Any = None,
-    where: Any = True,
-    dtype: Any = None,
-    casting: Any = "same_kind",
+    asked: Options,
 ) -> Any:
     """An elementwise op on host arrays, computed on the GPU."""
     op = record.name + direction.suffix
@@ -112,17 +105,17 @@ def elementwise(
     defaults = all(v is p.default for v, p in zip(own, record.parameters, strict=True))
     call = ufunc(record, direction, defaults and bool(own))
     values = list(arrays.values() if defaults else named.values())
-    given_outs = outs_of(op, direction, out)
+    given_outs = outs_of(op, direction, asked.out)
+    where, casting = asked.where, asked.casting
     if any(map(foreign, (*values, *given_outs))):
 
         def again(*pieces: Any, **options: Any) -> Any:
             piecewise = named | dict(zip(named, pieces, strict=False))
-            return elementwise(record, direction, piecewise, **options)
+            return elementwise(record, direction, piecewise, Options(**options))
 
-        options = {"out": None if out is None else given_outs}
-        options |= {"where": where, "dtype": dtype, "casting": casting}
-        return handed_over(call, again, values, options)
-    kind = loop_dtype(call, values, dtype, casting)
+        told = asked._replace(out=None if asked.out is None else given_outs)
+        return handed_over(call, again, values, told._asdict())
+    kind = loop_dtype(call, values, asked.dtype, casting)
     computing = np.dtype(COMPUTING[kind.name])
     given = [(np.asarray(a), kind) for a in arrays.values()]
     parameters = [np.asarray(v) for v in own]
@@ -157,16 +150,17 @@ def rows(call: RowCall) -> Any:
     named = dict(zip(op.inputs, call.arrays, strict=True))
     check_dtypes(op.name, named)
     ufunc_of_rows = gufunc(op, call.empty)
-    alone = call.where is True and call.offset is None and not call.keepdims
+    alone = call.asked.where is True and call.offset is None and not call.keepdims
     if alone and any(map(foreign, (*call.arrays, call.target))):
 
         def again(*pieces: Any, **options: Any) -> Any:
-            return rows(call._replace(arrays=pieces, **(OPTIONS | options)))
+            axis = options.pop("axis", -1)
+            return rows(call._replace(arrays=pieces, axis=axis, asked=Options(**options)))
 
-        options = {"out": None if call.target is None else (call.target,)}
-        options |= {"axis": call.axis, "dtype": call.dtype, "casting": call.casting}
+        told = call.asked._replace(out=None if call.target is None else (call.target,))
+        options = told._asdict() | {"axis": call.axis}
         return handed_over(ufunc_of_rows, again, call.arrays, options)
-    dtype = loop_dtype(ufunc_of_rows, call.arrays, call.dtype, call.casting)
+    dtype = loop_dtype(ufunc_of_rows, call.arrays, call.asked.dtype, call.asked.casting)
     arrays = {n: np.asarray(a) for n, a in named.items()}
     x = arrays[op.inputs[-1]]
     lay = Layouts(call, framed(call, x.shape), {n: a.shape for n, a in arrays.items()})
@@ -189,10 +183,10 @@ def rows(call: RowCall) -> Any:
     shape = lay.result(lead, result)
     wanted = call.target
     if wanted is not None:
-        wanted = target(op.name, wanted, shape, dtype, call.casting)
+        wanted = target(op.name, wanted, shape, dtype, call.asked.casting)
     sources = list(arrays.values())
-    if call.where is not True:
-        mask = check_mask(op.name, call.where, x.shape)
+    if call.asked.where is not True:
+        mask = check_mask(op.name, call.asked.where, x.shape)
         sources.append(mask)
         inputs[MASK.name], is_row[MASK.name] = (laid(mask, True), np.dtype(bool)), True
     made = into(wanted, shape, dtype, sources)
@@ -217,7 +211,7 @@ def rows(call: RowCall) -> Any:
 
     run(lead, staged[:-1], staged[-1:], compute)
     results = like_operands(ufunc_of_rows, call.arrays, [made], [wanted])
-    return delivered(results, [wanted], call.casting)[0]
+    return delivered(results, [wanted], call.asked.casting)[0]
 
 
 def run_rows(op: RowOp, operands: list[np.ndarray]) -> None:

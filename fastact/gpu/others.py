@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from fastact.runtime.functions import foreign
+from fastact.runtime.outputs import Options
 
 # What a ufunc takes if it is not told; libraries are told the rest alone
-OPTIONS: dict[str, Any] = {
-    "axis": -1, "out": None, "where": True, "dtype": None, "casting": "same_kind"
-}  # fmt: skip
+OPTIONS: dict[str, Any] = Options()._asdict() | {"axis": -1}
 
 
 class OnGpu:

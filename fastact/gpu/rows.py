@@ -40,7 +40,7 @@ def spread(op: RowOp, mask: Array, shape: tuple[int, ...]) -> Array:
 def row_flags(call: RowCall) -> dict[str, Any]:
     """Which kernel is wanted, as far as the options tell."""
     return {
-        "masked": call.where is not True,
+        "masked": call.asked.where is not True,
         "limited": call.offset is not None,
         "scaled": call.op.scalable and call.factor != 1.0,
     }
@@ -85,24 +85,24 @@ def limit_of(offset: int, shape: tuple[int, ...]) -> Array:
 def repeated(call: RowCall) -> Any:
     """A row op on GPU arrays, if a call like it has been made; else None."""
     what = what_of(call)
-    given = call.arrays if call.where is True else (*call.arrays, call.where)
+    given = call.arrays if call.asked.where is True else (*call.arrays, call.asked.where)
     made = what and attempt(what, given, (call.target,))
     return made and made[0]
 
 
 def rows(call: RowCall) -> Any:
     """A row op on GPU arrays that is not like an earlier call."""
-    op, where, out = call.op, call.where, call.target
+    op, where, out = call.op, call.asked.where, call.target
     named = dict(zip(op.inputs, call.arrays, strict=True))
     if not on_gpu((*named.values(), where, out)):
         from fastact.gpu import host
 
         return host.rows(call)
-    check_casting(op.name, call.casting)
+    check_casting(op.name, call.asked.casting)
     given = named if where is True else named | {"where": where}
     operands = gathered(op.name, given, {"out": out})
     mask = operands.pop("where", None)
-    kind = loop_dtype(op.name, operands, call.dtype, call.casting)
+    kind = loop_dtype(op.name, operands, call.asked.dtype, call.asked.casting)
     key = operands[op.inputs[-1]]
     frame = framed(call, key.view.shape)
     every = dict(operands)
@@ -114,7 +114,7 @@ def rows(call: RowCall) -> Any:
     (result,) = op.results()
     if is_on_gpu(out):
         lead = lay.grown(tuple(out.shape), result)
-    made = output(op.name, key, out, lay.result(lead, result), kind, call.casting)
+    made = output(op.name, key, out, lay.result(lead, result), kind, call.asked.casting)
 
     def compute(work: Work, every: dict[str, Array], results: list[Array]) -> None:
         laid: dict[str, Array] = {}
@@ -146,7 +146,7 @@ def rows(call: RowCall) -> Any:
 
 def what_of(call: RowCall) -> Hashable | None:
     """What a call asks for, apart from its arrays; None for what cannot be told so."""
-    op, _, axis, _, dtype, casting, empty, factor, where, keepdims, offset, groups = call
+    op, _, axis, (_, where, dtype, casting), empty, factor, keepdims, offset, groups = call
     if isinstance(axis, list):
         return None
     kinds = type(axis), type(groups)  # True is no axis, though it equals 1

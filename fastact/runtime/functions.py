@@ -15,6 +15,7 @@ from fastact.activations.record import Parameter
 from fastact.runtime import dlpack, elsewhere
 from fastact.runtime.announce import announce
 from fastact.runtime.docs import docstring
+from fastact.runtime.outputs import Options
 from fastact.runtime.paired_docs import paired_docstring
 from fastact.runtime.ufuncs import ufunc
 
@@ -111,13 +112,14 @@ def check_dtypes(op: str, named: dict[str, Any]) -> None:
             raise TypeError(f"{op}: {name} has dtype {kind}; it may be {ALLOWED}") from None
 
 
-def explain(op: str, error: Exception, named: dict[str, Any], out: Any, where: Any) -> None:
+def explain(op: str, error: Exception, named: dict[str, Any], asked: Options) -> None:
     """Raise what NumPy raised, in words that name the op and the argument at fault."""
     if isinstance(error, RuntimeError) or str(error).startswith(op):
         raise error
     if any(map(foreign, named.values())):
         raise error
-    outs = [o for o in (out if isinstance(out, tuple) else (out,)) if o is not None]
+    out, where = asked.out, asked.where
+    outs = [o for o in asked.outs if o is not None]
     if isinstance(error, TypeError):
         check_dtypes(op, named)
         for o in outs:
@@ -157,31 +159,26 @@ def refused(
     direction: Direction,
     error: Exception,
     named: dict[str, Any],
-    out: Any,
-    where: Any,
-    dtype: Any,
-    casting: Any,
+    *options: Any,
 ) -> Any:
     """What a call comes to that NumPy has refused: one for others' arrays, or an explanation."""
-    options = (out, where, dtype, casting)
+    asked = Options(*options)
     if elsewhere.may_be_on_gpu(named.values()):
         try:
-            made = on_gpu().repeated(record, direction, named, *options)
+            made = on_gpu().repeated(record, direction, named, asked)
         except (TypeError, ValueError, RuntimeError) as problem:
             raise problem from None
         if made is not None:
             return made
-    outs = out if isinstance(out, tuple) else (out,)
-    operands = (*named.values(), *outs)
+    operands = (*named.values(), *asked.outs)
     there = elsewhere.on_gpu(operands)
     if not there and dlpack.concerns(operands):
         again = function(record, direction)
-        own = {"where": where, "dtype": dtype, "casting": casting}
-        call = partial(dlpack.call, again, named.values(), out, **own)
+        call = partial(dlpack.call, again, named.values(), **asked._asdict())
     elif there or elsewhere.host_too():
-        call = partial(on_gpu().elementwise, record, direction, named, *options)
+        call = partial(on_gpu().elementwise, record, direction, named, asked)
     else:
-        return explain(record.name + direction.suffix, error, named, out, where)
+        return explain(record.name + direction.suffix, error, named, asked)
     try:
         return call()
     except (TypeError, ValueError, RuntimeError) as problem:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastact.runtime.functions import check_dtypes
+from fastact.runtime.outputs import computed_in
 from fastact.runtime.row_functions import FLOATS, NATIVE, check_axis, result_dtype
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -110,15 +111,8 @@ def check_out(name: str, out: Any, x: np.ndarray) -> None:
 
 
 def target(out: Any, x: np.ndarray, inputs: list[np.ndarray]) -> np.ndarray:
-    """Where to compute the gradient: in `out` if it is apart from all inputs, or is the logits."""
-    if out is None:
-        return np.empty_like(x, subok=False)
-    if not out.dtype.isnative or any(np.may_share_memory(out, a) for a in inputs if a is not x):
-        return np.empty_like(x, subok=False)
-    if out is x or not np.may_share_memory(out, x):
-        return np.asarray(out)
-    itself = out.__array_interface__["data"] == x.__array_interface__["data"]
-    if itself and out.strides == x.strides:
+    """Where to compute the gradient: in `out` if that can be; it may be the logits."""
+    if computed_in(out, x.shape, x.dtype, inputs, over=(x,)):
         return np.asarray(out)
     return np.empty_like(x, subok=False)
 

@@ -22,6 +22,7 @@ from fastact.compile.abi import MAX_OPERANDS
 from fastact.runtime import dlpack, elsewhere
 from fastact.runtime.functions import check_constraint, check_dtypes, foreign, function
 from fastact.runtime.loops import COMPUTING
+from fastact.runtime.outputs import computed_in
 from fastact.runtime.ufuncs import ufunc
 
 SLAB = 1 << 18  # entries whose partials are made at once: a megabyte of float32
@@ -147,9 +148,7 @@ class Partial:
 
     def aim(self, out: Any, operands: list[Any]) -> None:
         """Make a result that is not summed in `out`, if that lies apart and needs no cast."""
-        if out is None or self.axes or out.dtype != self.dtype or out.shape != self.value.shape:
-            return
-        if not any(isinstance(v, np.ndarray) and np.may_share_memory(out, v) for v in operands):
+        if not self.axes and computed_in(out, self.value.shape, self.dtype, operands):
             self.value = out
 
     def take(self, made: np.ndarray, slab: slice) -> None:

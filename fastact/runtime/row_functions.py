@@ -14,6 +14,7 @@ from fastact.runtime import dlpack, elsewhere
 from fastact.runtime.announce import announce
 from fastact.runtime.docs import row_docstring
 from fastact.runtime.functions import check_dtypes, foreign, on_first_call
+from fastact.runtime.outputs import Options
 from fastact.runtime.ufuncs import gufunc
 
 # A call without options goes straight to the ufunc; everything else is sorted out in `call_rows`,
@@ -47,23 +48,20 @@ class RowCall(NamedTuple):
     op: RowOp
     arrays: tuple[Any, ...]
     axis: Any
-    out: Any
-    dtype: Any
-    casting: Any
+    asked: Options
     empty: float = math.nan
     factor: float = 1.0
-    where: Any = True
     keepdims: bool = False
     offset: int | None = None  # of a causal op
     groups: Any = None  # of an op on groups
 
     @property
     def target(self) -> Any:
-        return self.out[0] if isinstance(self.out, tuple) else self.out
+        return self.asked.outs[0]
 
     @property
     def operands(self) -> tuple[Any, ...]:
-        return (*self.arrays, self.out, self.where)
+        return (*self.arrays, self.target, self.asked.where)
 
 
 UNLIMITED = np.int64(1 << 62)
@@ -231,7 +229,8 @@ def call_rows(
     value = empty_value(op, empty)
     factor = check_factor(op.name, temperature, scale)
     given = arrays
-    call = RowCall(op, arrays, axis, out, dtype, casting, value, factor, where, keepdims)
+    asked = Options(out, where, dtype, casting)
+    call = RowCall(op, arrays, axis, asked, value, factor, keepdims)
     if elsewhere.may_be_on_gpu(arrays):
         made = there().repeated(call)
         if made is not None:
@@ -247,7 +246,7 @@ def call_rows(
         more |= {"where": where, "empty": empty, "limit": limit, "dtype": dtype}
         return dlpack.call(on_host, arrays, out, **more)
     if op.many_axes and (axis is None or isinstance(axis, tuple)):
-        return over_axes(op, arrays, axis, out, dtype, casting, keepdims, where, empty)
+        return over_axes(op, arrays, axis, asked, keepdims, empty)
     if elsewhere.host_too():
         return there().rows(call)
     axis = check_axis(op.name, axis)
@@ -306,14 +305,12 @@ def over_axes(
     op: RowOp,
     arrays: tuple[Any, ...],
     axis: Any,
-    out: Any,
-    dtype: Any,
-    casting: Any,
+    asked: Options,
     keepdims: bool,
-    where: Any,
     empty: Any,
 ) -> Any:
     """A reduction over several axes, or all: over one axis that they are flattened to."""
+    out, where, dtype, casting = asked
     x = np.asanyarray(arrays[-1])
     axes, flatten = flattened(op.name, x, axis)
     mask = where if where is True else flatten(check_mask(op.name, where, x.shape))
@@ -360,8 +357,8 @@ def call_causal(
     if there or elsewhere.host_too():
         value = empty_value(op, more.get("empty", "nan"))
         factor = check_factor(op.name, more["temperature"], more["scale"])
-        own = (value, factor, more["where"], False, offset.__index__())
-        return on_gpu(RowCall(op, arrays, -1, out, dtype, casting, *own))
+        asked = Options(out, more["where"], dtype, casting)
+        return on_gpu(RowCall(op, arrays, -1, asked, value, factor, False, offset.__index__()))
     rows, columns = shape[-2:]
     first = min(max(offset.__index__() + 1, -rows), columns)
     limit = np.arange(first, first + rows)
@@ -389,7 +386,8 @@ def call_groups(
 ) -> Any:
     """A call in which a row is one of the groups of neighbours that an axis is cut into."""
     if elsewhere.on_gpu((*arrays, out)):
-        return on_gpu(RowCall(op, arrays, axis, out, dtype, casting, groups=groups))
+        asked = Options(out, dtype=dtype, casting=casting)
+        return on_gpu(RowCall(op, arrays, axis, asked, groups=groups))
     if dlpack.concerns((*arrays, out)):
 
         def on_host(*operands: Any, out: Any) -> Any:
