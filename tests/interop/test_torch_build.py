@@ -57,6 +57,9 @@ test_an_array_made_from_the_other = fused_tests.test_an_array_made_from_the_othe
 test_fused_in_torch_compile = fused_tests.test_compiled
 test_transforms_of_fused = fused_tests.test_transforms
 test_pytorchs_own = fused_tests.test_pytorchs_own
+test_losses = fused_tests.test_losses
+test_a_loss_used_twice = fused_tests.test_the_gradient_of_a_loss_that_is_used_twice
+test_a_gradient_of_a_loss = fused_tests.test_a_gradient_of_a_loss_is_never_written_unnoticed
 same = python.same
 random = python.random
 
@@ -266,6 +269,59 @@ def test_sums_are_made_without_python(monkeypatch):
     finally:
         monkeypatch.undo()
         native.use(native._module)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_losses_of_class_ids(reduction, dtype):
+    op = fa.get("softmax_cross_entropy")
+    for shape in ((7,), (1, 5), (4, 6), (300, 3), (2, 3, 10), (40, 200)):
+        x = (4 * random(*shape, dtype="float64")).to(dtype).requires_grad_()
+        labels = (random(*shape[:-1], dtype="float64").abs() * 100).long() % shape[-1]
+        value = ft.softmax_cross_entropy(x, labels, reduction=reduction)
+        assert value.grad_fn.name() == "softmax_cross_entropyBackward"
+        expected, slope = op.value_and_grad(array_of(x), labels.numpy(), reduction=reduction)
+        same(value, np.asarray(expected))
+        plain = ft.softmax_cross_entropy(x.detach(), labels, reduction=reduction)
+        same(plain, np.asarray(expected))
+        dloss = torch.full_like(value, 0.5)
+        (dx,) = torch.autograd.grad(value, x, torch.ones_like(value), retain_graph=True)
+        same(dx, slope)
+        (dx,) = torch.autograd.grad(value, x, dloss, retain_graph=True)
+        same(dx, slope / 2)
+        (dx,) = torch.autograd.grad(value, x, dloss, create_graph=True)
+        torch.testing.assert_close(dx.detach(), torch.from_numpy(slope / 2))
+        assert dx.requires_grad
+
+
+def test_other_calls_of_a_loss_are_left_to_python():
+    call, x, labels = call_of(ft.softmax_cross_entropy), random(3, 4), torch.tensor([0, 1, 3])
+    usual = (-1, None, None, 0.0, "mean")
+    assert call(x, labels, *usual) is not None
+    for given in (
+        (x.t(), labels, *usual),
+        (x, labels.int(), *usual),
+        (x, labels[:2], *usual),
+        (x, torch.tensor([0, 4, 1]), *usual),
+        (x, torch.tensor([0, -1, 1]), *usual),
+        (x, x, *usual),
+        (x, [0, 1, 2], *usual),
+        (x.half(), labels, *usual),
+        (x, labels, 0, *usual[1:]),
+        (x, labels, -1, torch.ones(4), None, 0.0, "mean"),
+        (x, labels, -1, None, 1, 0.0, "mean"),
+        (x, labels, -1, None, None, 0.1, "mean"),
+        (x, labels, -1, None, None, 0.0, "median"),
+        (x, labels, -1, None, None, 0.0, None),
+    ):
+        assert call(*given) is None
+    with pytest.raises(ValueError, match=r"label 4 at \(1,\) is out of range"):
+        ft.softmax_cross_entropy(x, torch.tensor([0, 4, 1]))
+    leaf = x.requires_grad_()
+    value = ft.softmax_cross_entropy(leaf, labels)
+    labels.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(value, leaf, create_graph=True)
 
 
 def test_tensors_that_do_not_meet_are_left_to_python():

@@ -6,6 +6,7 @@ the op's composition.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import cache, partial, reduce
 from operator import setitem
@@ -271,28 +272,41 @@ def make(call, defaults):
 """
 
 
+def behind_compiled(
+    made: Any, answer: Callable[..., Any], make: compiled.Make, defaults: tuple[Any, ...] = ()
+) -> Any:
+    """A function that tries its compiled call first; `answer` is all that `made` calls."""
+    parameters = inspect.signature(made).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty]
+    others = [p.name for p in parameters if p.default is not p.empty]
+    defaults = defaults or tuple(p.default for p in parameters if p.name in others)
+    source = IN_FRONT.format(
+        name=made.__name__,
+        signature=", ".join([*needed, *(f"{n}=defaults[{k}]" for k, n in enumerate(others))]),
+        arguments=", ".join([*needed, *others]),
+    )
+    scope: dict[str, Any] = {"is_compiling": torch.compiler.is_compiling, "built": None}
+    exec(source, scope)
+    front = scope["make"](answer, defaults)
+    for kept in ("__doc__", "__module__", "__qualname__"):
+        setattr(front, kept, getattr(made, kept))
+    compiled.offer(make, partial(setitem, scope, "built"))
+    return front
+
+
 @cache
 def fused_function(name: str) -> Any:
     """The function of a fused op."""
     op = fused()[name]
-    made = public(op, partial(call, op), DOC, " `dim` is the axis, as in torch.")
+    answer = partial(call, op)
+    made = public(op, answer, DOC, " `dim` is the axis, as in torch.")
     if not isinstance(op.record, Paired):
         return made
-    defaults: tuple[Any, ...] = op.record.defaults or tuple(n.default for n in op.numbers)
-    numbers = [torch_name(n.name) for n in op.numbers]
-    written = [*op.arrays, *(f"{n}=defaults[{k}]" for k, n in enumerate(numbers))]
-    source = IN_FRONT.format(
-        name=name, signature=", ".join(written), arguments=", ".join([*op.arrays, *numbers])
-    )
-    scope: dict[str, Any] = {"is_compiling": torch.compiler.is_compiling, "built": None}
-    exec(source, scope)
-    front = scope["make"](partial(call, op), defaults)
-    front.__doc__, front.__module__, front.__qualname__ = made.__doc__, made.__module__, name
-    compiled.offer(
-        lambda: compiled.paired_call(op, partial(again, op), partial(backward, op)),
-        partial(setitem, scope, "built"),
-    )
-    return front
+
+    def make() -> Any:
+        return compiled.paired_call(op, partial(again, op), partial(backward, op))
+
+    return behind_compiled(made, answer, make, op.record.defaults)
 
 
 for _op in fused().values():

@@ -14,13 +14,20 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from fastact.interop.catalogue import CrossEntropy, losses
+from fastact.interop.torch import native as compiled
 from fastact.interop.torch.functions import (
     are_plain,
     check_dim,
     is_grad_enabled,
     transforms_functions,
 )
-from fastact.interop.torch.fused import TorchLibrary, differentiable, public, torch_name
+from fastact.interop.torch.fused import (
+    TorchLibrary,
+    behind_compiled,
+    differentiable,
+    public,
+    torch_name,
+)
 from fastact.interop.torch.operators import LIBRARY, define
 from fastact.interop.torch.tensors import array_of, floating, tensor_of
 
@@ -167,6 +174,14 @@ def call(loss: CrossEntropy, *given: Any) -> Tensor:
     return both[0]
 
 
+def again(
+    loss: CrossEntropy, dloss: Tensor, logits: Tensor, labels: Tensor, dim: int, reduction: str
+) -> Any:
+    """The gradient of a usual call, in differentiable steps."""
+    found = compose(loss, logits, labels, None, dim, None, 0.0, reduction)
+    return differentiable(found, (logits,), dloss)[0]
+
+
 def add(loss: CrossEntropy) -> None:
     """The operator of a loss with its gradient, in which it is not differentiated again."""
     name = f"{loss.name}_value_and_grad"
@@ -200,7 +215,11 @@ def in_order(loss: CrossEntropy, *given: Any) -> Tensor:
 def loss_function(name: str) -> Any:
     """The function of a loss."""
     loss = losses()[name]
-    return public(loss, partial(in_order, loss), DOC, " `dim` is the axis of the classes.")
+    answer = partial(in_order, loss)
+    made = public(loss, answer, DOC, " `dim` is the axis of the classes.")
+    if name not in compiled.LOSSES:
+        return made
+    return behind_compiled(made, answer, lambda: compiled.loss_call(name, partial(again, loss)))
 
 
 for _loss in losses().values():

@@ -9,6 +9,9 @@
 #include <ATen/TensorIterator.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/item.h>
+#include <ATen/ops/mul.h>
+#include <ATen/ops/unsqueeze.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/autograd/function.h>
@@ -78,8 +81,8 @@ struct Loops {
 enum Domain { kFinite, kNonnegative, kPositive };
 
 // What the loop runs over: elements; elements, where the last axis of one tensor holds two
-// operands side by side; or rows along an axis.
-enum Kind { kElements, kHalves, kRows };
+// operands side by side; rows along an axis; or rows of logits, with a label for each.
+enum Kind { kElements, kHalves, kRows, kLoss };
 
 struct Call {
   PyObject_HEAD
@@ -552,7 +555,7 @@ int64_t read_axis(const Call* call, PyObject* given, const Tensor& x) {
   if (overflow || dim < -x.dim() || dim >= x.dim()) return -1;
   const int64_t found = dim < 0 ? dim + x.dim() : dim;
   const bool halves = found == x.dim() - 1 && x.size(found) % 2 == 0;
-  return call->kind == kRows || halves ? found : -1;
+  return call->kind != kHalves || halves ? found : -1;
 }
 
 Tensor new_result(const Call* call, const Tensor& x, int64_t dim) {
@@ -623,6 +626,169 @@ PyObject* vectorcall(PyObject* self, PyObject* const* args, size_t flags, PyObje
   END_HANDLE_TH_ERRORS
 }
 
+// The backward pass of a loss, whose gradient is made with its value.
+struct LossBackward : public Node {
+  Call* call = nullptr;
+  std::array<SavedVariable, 3> kept;  // the gradient, the logits, the labels
+  int64_t dim = -1;
+  std::string reduction;
+
+  std::string name() const override {
+    return std::string(PyUnicode_AsUTF8(call->name)) + "Backward";
+  }
+
+  void release_variables() override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (auto& one : kept) one.reset_data();
+  }
+
+  Tensor unpack(size_t k) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return kept[k].unpack();
+  }
+
+  variable_list apply(variable_list&& gradients) override {
+    const Tensor& dloss = gradients[0];
+    if (!dloss.defined()) return variable_list(1);
+    if (at::GradMode::is_enabled()) return {in_python(dloss)};
+    const Tensor dlogits = unpack(0);
+    if (reduction == "none") return {at::mul(dlogits, dloss.unsqueeze(dim))};
+    if (is_plain(dloss) && dloss.item<double>() == 1.0) return {dlogits};
+    return {at::mul(dlogits, dloss)};
+  }
+
+  // The gradient itself may be differentiated: as Python code does it.
+  Tensor in_python(const Tensor& dloss) {
+    const Tensor logits = unpack(1), labels = unpack(2);
+    WithPython held;
+    THPObjectPtr given(Py_BuildValue(
+        "NNNLs", THPVariable_Wrap(dloss), THPVariable_Wrap(logits), THPVariable_Wrap(labels),
+        static_cast<long long>(dim), reduction.c_str()));
+    if (!given) raise_python();
+    THPObjectPtr made(PyObject_CallObject(call->general, given));
+    if (!made) raise_python();
+    TORCH_CHECK(THPVariable_Check(made.get()), "fastact: the backward pass gave no tensor");
+    return THPVariable_Unpack(made.get());
+  }
+
+  void compiled_args(torch::dynamo::autograd::CompiledNodeArgs& args) const override {
+    args.collect(reinterpret_cast<size_t>(call));
+    for (const auto& one : kept) args.collect(one, false);
+    args.collect(dim);
+    args.collect(reduction);
+  }
+
+  variable_list apply_with_saved(
+      const variable_list& gradients, torch::dynamo::autograd::SwapSavedVariables& saved) override {
+    for (auto& one : kept) saved.before(one);
+    variable_list made{in_python(gradients[0])};
+    for (auto& one : kept) saved.after(one);
+    return made;
+  }
+};
+
+// A loss and, if there is a place for it, its gradient; each row's loss is a float64.
+void compute_loss(
+    const Call* call, void* data, const Tensor& x, const Tensor& labels, double factor,
+    const Tensor* gradient, const Tensor& losses) {
+  const Word item = x.element_size(), length = x.size(-1), eight = sizeof(double);
+  char* args[5] = {address(&x), reinterpret_cast<char*>(&factor), address(&labels)};
+  Word steps[7] = {length * item, 0, eight};
+  size_t count = 3;
+  if (gradient) {
+    args[count] = address(gradient);
+    steps[count++] = length * item;
+  }
+  args[count] = address(&losses);
+  steps[count++] = eight;
+  steps[count++] = item;  // along the rows, of logits and gradient
+  if (gradient) steps[count++] = item;
+  Word dimensions[2] = {x.numel() / length, length};
+  call->loop(args, dimensions, steps, data);
+}
+
+// Whether labels name a class for each row, and each one there is.
+bool names_classes(const Tensor& labels, const Tensor& x) {
+  if (!is_plain(labels) || labels.scalar_type() != at::kLong || !labels.is_contiguous()) return false;
+  if (labels.sizes() != x.sizes().slice(0, x.dim() - 1)) return false;
+  const int64_t* ids = labels.const_data_ptr<int64_t>();
+  const auto classes = static_cast<uint64_t>(x.size(-1));
+  return std::all_of(ids, ids + labels.numel(), [&](int64_t id) {
+    return static_cast<uint64_t>(id) < classes;
+  });
+}
+
+template <class T>
+Tensor reduced(const Tensor& losses, const Tensor& labels, bool each) {
+  const double* found = losses.const_data_ptr<double>();
+  const Word count = losses.numel();
+  const c10::IntArrayRef sizes = each ? labels.sizes() : c10::IntArrayRef();
+  Tensor value(at::detail::empty_cpu(sizes, c10::CppTypeToScalarType<T>::value));
+  T* result = value.mutable_data_ptr<T>();
+  if (each) {
+    std::copy_n(found, count, result);
+  } else {
+    *result = pairwise(found, count);
+  }
+  return value;
+}
+
+// call(logits, labels, dim, weight, ignore_index, label_smoothing, reduction)
+PyObject* loss_vectorcall(PyObject* self, PyObject* const* args, size_t flags, PyObject* names) {
+  HANDLE_TH_ERRORS
+  Call* call = reinterpret_cast<Call*>(self);
+  if (PyVectorcall_NARGS(flags) != 7 || names) {
+    return PyErr_Format(PyExc_TypeError, "%U: wrong number of arguments", call->name);
+  }
+  const bool usual = THPVariable_CheckExact(args[0]) && THPVariable_CheckExact(args[1]) &&
+      args[3] == Py_None && args[4] == Py_None && PyFloat_CheckExact(args[5]) &&
+      PyFloat_AS_DOUBLE(args[5]) == 0.0 && PyUnicode_CheckExact(args[6]);
+  if (!usual) Py_RETURN_NONE;
+  const Tensor& x = THPVariable_Unpack(args[0]);
+  const Tensor& labels = THPVariable_Unpack(args[1]);
+  const int dtype = dtype_index(x.scalar_type());
+  if (dtype < 2 || !suits(call, x)) Py_RETURN_NONE;
+  const int64_t dim = read_axis(call, args[2], x);
+  if (dim != x.dim() - 1 || !names_classes(labels, x)) Py_RETURN_NONE;
+  const char* text = PyUnicode_AsUTF8(args[6]);
+  if (!text) throw python_error();
+  const std::string reduction = text;
+  const bool each = reduction == "none", mean = reduction == "mean";
+  if (!each && !mean && reduction != "sum") Py_RETURN_NONE;
+  const bool recording = torch::autograd::compute_requires_grad(x);
+  const Loops& loops = loops_of(call, dtype, true);
+  const Tensor losses(at::detail::empty_cpu({labels.numel()}, at::kDouble));
+  const Tensor dlogits = recording ? new_like(x) : Tensor();
+  const double factor = mean ? 1.0 / static_cast<double>(labels.numel()) : 1.0;
+  const auto compute = [&] {
+    if (recording) {
+      compute_loss(call, loops.backward, x, labels, factor, &dlogits, losses);
+    } else {
+      compute_loss(call, loops.forward, x, labels, factor, nullptr, losses);
+    }
+  };
+  if (x.numel() < kShort) {
+    compute();
+  } else {
+    WithoutPython others;
+    compute();
+  }
+  Tensor value = dtype == 3 ? reduced<double>(losses, labels, each)
+                            : reduced<float>(losses, labels, each);
+  if (recording) {
+    auto node = New<NodePointer, LossBackward>::node();
+    node->set_next_edges(torch::autograd::collect_next_edges(x));
+    node->call = call;
+    node->dim = dim;
+    node->reduction = reduction;
+    torch::autograd::set_history(value, node);
+    node->kept = {
+        SavedVariable(dlogits, false), SavedVariable(x, false), SavedVariable(labels, false)};
+  }
+  return THPVariable_Wrap(std::move(value));
+  END_HANDLE_TH_ERRORS
+}
+
 PyTypeObject CallType = {PyVarObject_HEAD_INIT(nullptr, 0)};
 
 // call(name, defaults, domains or None, kind, tensors, keeps_output, reduces, summed, prepare,
@@ -644,7 +810,7 @@ PyObject* new_call(PyObject*, PyObject* args) {
   }
   Call* call = PyObject_New(Call, &CallType);
   if (!call) return nullptr;
-  call->vectorcall = vectorcall;
+  call->vectorcall = kind == kLoss ? loss_vectorcall : vectorcall;
   call->loop = nullptr;
   call->only_defaults = domains == Py_None;
   call->kind = kind;

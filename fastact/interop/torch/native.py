@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib.machinery
 import importlib.util
+import math
 import os
 import platform
 import shlex
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastact.activations.directions import DIRECTIONS, Direction
 from fastact.compile import abi
+from fastact.rowwise.losses import CLASS
 from fastact.runtime import state, store
 from fastact.runtime.functions import DOMAINS
 
@@ -40,8 +42,10 @@ LIBRARIES = ("c10", "torch_cpu", "torch_python")
 
 COMPILED = "compiled"  # the status that all this is for
 
-ELEMENTS, HALVES, ROWS = range(3)  # the kinds of a call, as in the source
+ELEMENTS, HALVES, ROWS, LOSS = range(4)  # the kinds of a call, as in the source
 NOT_SUMMED = -1
+# the row ops of losses of class ids, without and with the gradient
+LOSSES = {"softmax_cross_entropy": CLASS}
 
 Make = Callable[[], Any]
 Install = Callable[[Any], None]
@@ -312,3 +316,17 @@ def row_call(op: RowWise, backward: Callable[..., Any]) -> Any:
     return _module.call(
         op.name, (), (), ROWS, 1, op.keeps_output, op.reduces, NOT_SUMMED, prepare, backward, None
     )
+
+
+def loss_call(name: str, backward: Callable[..., Any]) -> Any:
+    """The compiled call of a loss of class ids: all its arguments, by position.
+
+    It takes ids in their usual form: no weights, none to ignore, no smoothing.
+    """
+    from fastact.runtime.loops import RowLoop
+
+    def prepare(dtype: str, defaults: bool) -> tuple[int, int, int]:
+        loops = [RowLoop(LOSSES[name][gradient], dtype, math.nan) for gradient in (False, True)]
+        return addresses("row_loop", loops)
+
+    return _module.call(name, (), (), LOSS, 1, False, False, NOT_SUMMED, prepare, backward, None)
