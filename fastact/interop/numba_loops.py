@@ -25,8 +25,8 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core.codegen import CPUCodeLibrary
 
+from fastact.compile import tabulated  # which may be what imports Numba, and so this
 from fastact.compile.kernels import INTERLEAVE, VECTOR_WIDTH
-from fastact.compile.tabulated import NAMES, inline_tabulated
 
 # function -> the blocks in which calls of scalars stand, and how many vectors each wants
 _calls: WeakKeyDictionary[ir.Function, list[tuple[ir.Block, int]]] = WeakKeyDictionary()
@@ -152,8 +152,8 @@ def watch_libraries() -> None:
             _with_calls.add(self)
             self._final_module = widened(self._final_module)
         optimize(self)
-        if any(NAMES in f.name for f in self._final_module.functions):
-            inline_tabulated(self._final_module, self._codegen._tm)
+        if any(tabulated.NAMES in f.name for f in self._final_module.functions):
+            tabulated.inline_tabulated(self._final_module, self._codegen._tm)
 
     CPUCodeLibrary.add_ir_module = add_ir_module
     CPUCodeLibrary._optimize_final_module = optimize_final_module
