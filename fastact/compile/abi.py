@@ -104,6 +104,17 @@ TARGET_SERIAL = 1
 TARGET_PARALLEL = 2
 TARGET_CUDA = 3  # where a loop runs on the CPU after all, it runs as under TARGET_AUTO
 
+
+def function_slot(name: str) -> int:
+    """Where the state has the address of a C function."""
+    return STATE_FUNCTIONS + FUNCTIONS.index(name)
+
+
+def entry_slot(name: str) -> int:
+    """Where the state has the address of one of the engine's own functions."""
+    return STATE_ENTRIES + ENTRIES.index(name)
+
+
 # What sharing a call with workers that are awake costs, in nanoseconds (bench/dispatch.py), and how
 # many times as long a call must take alone to be shared.
 SHARING = 1_200

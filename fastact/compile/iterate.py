@@ -18,8 +18,8 @@ from fastact.compile.abi import (
     PLAN_SHAPE,
     PLAN_STEPS,
 )
-from fastact.compile.driver import compiled, set_slot, slot
 from fastact.compile.machine import call4, stack
+from fastact.compile.slots import compiled, set_slot, slot
 
 ARGUMENT_BYTES = 8 * MAX_OPERANDS
 STEP_BYTES = 2 * ARGUMENT_BYTES

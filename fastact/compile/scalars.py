@@ -8,9 +8,9 @@ from fastact.activations.directions import Direction
 from fastact.activations.paired import Pointwise
 from fastact.compile.abi import MAX_OPERANDS
 from fastact.compile.build import WORD, emit, linked, module_of, scalar_program
-from fastact.compile.driver import set_slot
 from fastact.compile.kernels import NUMBA_TYPE
 from fastact.compile.machine import call4, stack
+from fastact.compile.slots import set_slot
 
 SOURCES = """
 def scalar({arguments}):

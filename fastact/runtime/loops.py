@@ -106,7 +106,7 @@ def build_driver() -> bytes:
 
 def driver_entry(name: str) -> int:
     """The address of one of the engine's own functions; loads the engine the first time."""
-    slot = abi.STATE_ENTRIES + abi.ENTRIES.index(name)
+    slot = abi.entry_slot(name)
     with _lock:
         if not state.STATE[slot]:
             symbols = tuple(f"fastact_{entry}" for entry in abi.ENTRIES)
