@@ -229,19 +229,15 @@ ASLEEP = """
     from fastact.compile import abi
     from fastact.runtime.state import STATE
 
-    def rest():
-        while STATE[abi.STATE_ASLEEP] < STATE[abi.STATE_STARTED]:
-            time.sleep(0.001)
-
     def jobs(n):
-        # How many jobs the workers are given for a call, when they have slept.
+        # How many jobs the workers are given for a call.
         x = np.linspace(-1, 1, n, dtype=np.float32)
-        rest()
         before = STATE[abi.STATE_GENERATION]
         assert np.array_equal(fa.relu(x), np.maximum(x, 0))
         return STATE[abi.STATE_GENERATION] - before
 
     fa.set_num_threads(4)
+    STATE[abi.STATE_ASLEEP] = 1000  # whatever they do, they count as asleep
     with fa.use_target("parallel"):
         fa.relu(np.zeros(1 << 16, np.float32))
     assert STATE[abi.STATE_STARTED] == 3
@@ -273,7 +269,6 @@ def test_calls_alone_add_up_until_the_workers_are_woken():
         + """
     x = np.zeros(1 << 18, np.float32)
     STATE[abi.STATE_WAKING] = 10**9
-    rest()
     fa.relu(x)
     one = STATE[abi.STATE_ALONE]
     assert one > 0
@@ -298,7 +293,7 @@ def test_workers_may_run_where_they_could():
     workers = {int(t) for t in os.listdir("/proc/self/task")} - {os.getpid()}
     for cpu in sorted(allowed) * 5:
         os.sched_setaffinity(0, {cpu})
-        rest()
+        time.sleep(0.01)
         fa.relu(x)
         for _ in range(5000):  # until the last one has been awake
             if all(os.sched_getaffinity(thread) == allowed for thread in workers):
@@ -308,6 +303,36 @@ def test_workers_may_run_where_they_could():
             raise AssertionError([os.sched_getaffinity(thread) for thread in workers])
     """
     )
+
+
+@posix
+def test_workers_compute_in_the_mode_of_the_caller():
+    """A thread begins in the mode of the one that made it, which may flush subnormal numbers."""
+    run("""
+        import numpy as np
+        import fastact as fa
+        from numba import njit
+        from fastact.compile.machine import X86, float_mode, set_float_mode
+
+        read = njit(lambda: float_mode())
+        write = njit(lambda mode: set_float_mode(mode))
+        usual = read()
+        flush = usual | 0x8040 if X86 else usual | 1 << 24
+        x = np.full(1 << 20, -1e-37, np.float32)
+        fa.set_num_threads(4)
+
+        def in_mode(mode, target):
+            write(mode)
+            with fa.use_target(target):
+                y = fa.leaky_relu(x)
+            write(usual)
+            assert (y == y[0]).all()
+            return y[0]
+
+        for mode in (flush, usual, flush):  # the workers are made in the first
+            assert in_mode(mode, "parallel") == in_mode(mode, "serial")
+            assert (in_mode(mode, "serial") == 0) == (mode == flush)
+    """)
 
 
 @posix

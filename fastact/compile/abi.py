@@ -52,6 +52,7 @@ STATE_ASLEEP = 12  # workers that sleep
 STATE_WAKING = 13  # nanoseconds that waking them takes the caller
 STATE_LATEST = 14  # when a call ended that workers could have shared, had they been awake
 STATE_ALONE = 42  # and how long such calls have taken together, one after the other
+STATE_FLOAT_MODE = 43  # the caller's, which its workers take over
 STATE_CLOCK = 15  # the platform's CLOCK_MONOTONIC
 STATE_FUNCTIONS = 16  # addresses of the C functions below, in this order
 FUNCTIONS = (

@@ -21,6 +21,16 @@ X86 = PROCESSOR in ("x86_64", "amd64", "i686")
 ARM = PROCESSOR in ("aarch64", "arm64")
 
 
+POINTER = BYTE.as_pointer()
+MODE = 0xFFFFFFC0  # of the x86 status word: all but the flags
+
+
+def status_access(builder: Any, instruction: str) -> Any:
+    """The instruction that reads, or writes, the status word of x86 at an address."""
+    form = ir.FunctionType(ir.VoidType(), [POINTER])
+    return cgutils.get_or_insert_function(builder.module, form, f"llvm.x86.sse.{instruction}")
+
+
 def pointer(builder: Any, address: Any, type_: Any) -> Any:
     return builder.inttoptr(address, type_.as_pointer())
 
@@ -208,6 +218,40 @@ def pause(typingctx):
 
 
 @intrinsic
+def float_mode(typingctx):
+    """How this thread rounds, and whether it takes subnormal numbers for 0; without the flags."""
+
+    def codegen(context, builder, signature, args):
+        if X86:
+            slot = cgutils.alloca_once(builder, ir.IntType(32))
+            builder.call(status_access(builder, "stmxcsr"), [builder.bitcast(slot, POINTER)])
+            return builder.zext(builder.and_(builder.load(slot), ir.IntType(32)(MODE)), WORD)
+        if ARM:
+            read = ir.InlineAsm(ir.FunctionType(WORD, []), "mrs $0, fpcr", "=r", side_effect=True)
+            return builder.call(read, [])
+        return WORD(0)
+
+    return types.intp(), codegen
+
+
+@intrinsic
+def set_float_mode(typingctx, mode):
+    """Take over the mode of another thread."""
+
+    def codegen(context, builder, signature, args):
+        if X86:
+            slot = cgutils.alloca_once(builder, ir.IntType(32))
+            builder.store(builder.trunc(args[0], ir.IntType(32)), slot)
+            builder.call(status_access(builder, "ldmxcsr"), [builder.bitcast(slot, POINTER)])
+        elif ARM:
+            form = ir.FunctionType(ir.VoidType(), [WORD])
+            builder.call(ir.InlineAsm(form, "msr fpcr, $0", "r", side_effect=True), args)
+        return context.get_dummy_value()
+
+    return types.void(types.intp), codegen
+
+
+@intrinsic
 def clear_float_flags(typingctx):
     """Clear the sticky floating-point exceptions: NumPy reads them after each loop.
 
@@ -220,16 +264,13 @@ def clear_float_flags(typingctx):
         i32 = ir.IntType(32)
         if X86:
             slot = cgutils.alloca_once(builder, i32)
-            fnty = ir.FunctionType(ir.VoidType(), [BYTE.as_pointer()])
-            raw = builder.bitcast(slot, BYTE.as_pointer())
-            read = cgutils.get_or_insert_function(builder.module, fnty, "llvm.x86.sse.stmxcsr")
-            write = cgutils.get_or_insert_function(builder.module, fnty, "llvm.x86.sse.ldmxcsr")
-            builder.call(read, [raw])
+            raw = builder.bitcast(slot, POINTER)
+            builder.call(status_access(builder, "stmxcsr"), [raw])
             status = builder.load(slot)
             raised = builder.icmp_unsigned("!=", builder.and_(status, i32(0x1D)), i32(0))
             with builder.if_then(raised):
-                builder.store(builder.and_(status, i32(0xFFFFFFC0)), slot)
-                builder.call(write, [raw])
+                builder.store(builder.and_(status, i32(MODE)), slot)
+                builder.call(status_access(builder, "ldmxcsr"), [raw])
         elif ARM:
             zero = ir.FunctionType(ir.VoidType(), [WORD])
             builder.call(ir.InlineAsm(zero, "msr fpsr, $0", "r", side_effect=True), [WORD(0)])

@@ -29,6 +29,7 @@ from fastact.compile.abi import (
     STATE_ASLEEP,
     STATE_CLOCK,
     STATE_DONE,
+    STATE_FLOAT_MODE,
     STATE_GENERATION,
     STATE_JOB,
     STATE_JOINED,
@@ -62,8 +63,10 @@ from fastact.compile.machine import (
     call4,
     compare_and_swap,
     copy_bytes,
+    float_mode,
     load,
     pause,
+    set_float_mode,
     stack,
     store,
 )
@@ -225,7 +228,11 @@ def work(job, number):
 
 @compiled
 def worker(state):
-    """The life of a worker thread: wait for a job, join it, take ranges, leave."""
+    """The life of a worker thread: wait for a job, join it, take ranges, leave.
+
+    It computes in the floating-point mode of the caller, not in that of the thread that made it,
+    which may take subnormal numbers for 0 (XLA's do).
+    """
     signals = state + 8 * STATE_SIGNALS
     call1(slot(state, SIGFILLSET), signals)
     call3(slot(state, PTHREAD_SIGMASK), slot(state, STATE_SIG_BLOCK), signals, 0)
@@ -246,6 +253,7 @@ def worker(state):
         if job != 0 and joined < slot(state, STATE_THREADS) - 1:
             set_slot(state, STATE_JOINED, joined + 1)
             set_slot(state, STATE_ACTIVE, slot(state, STATE_ACTIVE) + 1)
+            set_float_mode(slot(state, STATE_FLOAT_MODE))
             unlock(state)
             work(job, number)
             lock(state)
@@ -300,6 +308,7 @@ def share(state, job):
     lock(state)
     set_slot(state, STATE_JOB, job)
     set_slot(state, STATE_JOINED, 0)
+    set_slot(state, STATE_FLOAT_MODE, float_mode())
     if slot(state, STATE_ASLEEP) == 0:
         atomic_add(state + 8 * STATE_GENERATION, 1)
     else:
