@@ -51,8 +51,6 @@ STATE_NUMBERED = 11  # workers that have taken a number
 STATE_ASLEEP = 12  # workers that sleep
 STATE_WAKING = 13  # nanoseconds that waking them takes the caller
 STATE_LATEST = 14  # when a call ended that workers could have shared, had they been awake
-STATE_ALONE = 42  # and how long such calls have taken together, one after the other
-STATE_FLOAT_MODE = 43  # the caller's, which its workers take over
 STATE_CLOCK = 15  # the platform's CLOCK_MONOTONIC
 STATE_FUNCTIONS = 16  # addresses of the C functions below, in this order
 FUNCTIONS = (
@@ -87,6 +85,8 @@ ENTRIES = (
     "stage_entries",
     "unstage_entries",
 )
+STATE_ALONE = 42  # how long the calls before STATE_LATEST have taken together, one after the other
+STATE_FLOAT_MODE = 43  # the caller's, which its workers take over
 STATE_MUTEX = 64  # 128 bytes each: larger than any platform's pthread objects
 STATE_WORK = 80
 STATE_DONE = 96

@@ -336,21 +336,18 @@ def share(state, job):
 
 @compiled
 def worthwhile(state, loop, entries):
-    """Whether "auto" shares so many entries.
+    """Whether "auto" shares so many entries, which are a loop's threshold at least.
 
     Workers that are awake cost SHARING. Those that sleep have to be woken, and where that takes
     long they come late as well: after a rest of 3 ms relu of 128 Ki elements took 20 us alone and
     100 us shared, of 256 Ki 76 and 80, of 1 Mi 343 and 216. So they are woken when that is paid
     back by the call, or would have been by calls alone that it follows closely.
     """
-    threshold = slot(loop, LOOP_THRESHOLD)
-    if entries < threshold:
-        return False
     if slot(state, STATE_STARTED) > slot(state, STATE_ASLEEP):
         return True
     if entries >= slot(loop, LOOP_LARGE) // MEMORY_BOUND:
         return True
-    alone = entries * (WORTHWHILE * SHARING) // threshold
+    alone = entries * (WORTHWHILE * SHARING) // slot(loop, LOOP_THRESHOLD)
     if nanoseconds(state) - slot(state, STATE_LATEST) < SOON:
         alone += slot(state, STATE_ALONE)
     set_slot(state, STATE_ALONE, alone)

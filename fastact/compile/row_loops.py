@@ -177,8 +177,8 @@ def row_loop(args, dims, steps, loop):
     set_slot(job, R_STAGE, slot(state, STAGE_ENTRIES))
     set_slot(job, R_UNSTAGE, slot(state, UNSTAGE_ENTRIES))
     set_slot(job, R_ROWS, slot(loop, LOOP_ROWS))
-    least = 2 if slot(state, STATE_TARGET) == TARGET_PARALLEL else slot(loop, LOOP_THRESHOLD)
-    shared = count * length >= least
+    enough = 2 if slot(state, STATE_TARGET) == TARGET_PARALLEL else slot(loop, LOOP_THRESHOLD)
+    shared = count * length >= enough
     if length > LONG:
         for row in range(count):
             set_slot(job, R_ROW, row)

@@ -69,11 +69,6 @@ def merged(
     return sizes, strides
 
 
-@cache
-def ufunc_of(op: RowOp) -> np.ufunc:
-    return gufunc(op, math.nan)
-
-
 def spread(op: RowOp, operands: list[Any]) -> list[np.ndarray]:
     """The operands as arrays, broadcast to the axes of the key, which has all of them."""
     shape = operands[len(op.inputs) - 1].shape
@@ -103,7 +98,7 @@ def run(op: RowOp, inputs: list[Any], outputs: list[np.ndarray], in_place: bool 
         return host.run_rows(op, spread(op, [*inputs, *outputs]))
     if in_place and outputs[0].nbytes > COPIED:
         return run_in_place(op, spread(op, [*inputs, *outputs]))
-    ufunc_of(op)(*inputs, *outputs)
+    gufunc(op, math.nan)(*inputs, *outputs)
 
 
 def run_in_place(op: RowOp, operands: list[np.ndarray]) -> None:

@@ -184,8 +184,7 @@ def backward(
     if elsewhere.host_too():
         from fastact.gpu import host
 
-        given = dict(zip(named, values, strict=True))
-        host.sums(record, direction, given, shape, partials, computing)
+        host.sums(record, direction, named, shape, partials, computing)
     else:
         fill(call, direction, values, shape, partials, computing)
     return [p.result(out) for p, out in zip(partials, outs, strict=True)]
